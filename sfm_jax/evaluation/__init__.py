@@ -1,0 +1,1 @@
+"""Measures and reports: recognition, surface error, pictures without a renderer, the run report."""

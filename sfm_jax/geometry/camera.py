@@ -1,0 +1,123 @@
+"""Cameras: orthographic, weak perspective and perspective, as pure functions and as three pytrees.
+
+Camera space is the world's: x right, y up, z towards the viewer, millimetres, so what is seen has falling z. Image
+points are x right, y down in pixels, the centre of the first pixel at (0.5, 0.5). A projection gives [..., V, 3]: the
+image point and a nearness, larger for nearer points, which is linear on the screen inside a triangle (so a depth
+buffer may interpolate it) and measured in pixels at the object's origin.
+"""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+BEHIND = -1e30  # nearness of a point that is not in front of a perspective camera: its triangles are not drawn
+NEAR = 1.0  # mm: the nearest distance that a perspective camera sees
+
+
+def to_camera(vertices: jax.Array, rotation: jax.Array, translation: jax.Array) -> jax.Array:
+    """rotation [3, 3] @ vertex + translation [3] for vertices [..., V, 3]."""
+    return jnp.matmul(vertices, rotation.T, precision=jax.lax.Precision.HIGHEST) + translation
+
+
+def orthographic(points: jax.Array, scale: jax.Array, centre: jax.Array) -> jax.Array:
+    """(c_x + s x, c_y - s y, s z): parallel rays, s pixels per millimetre, (0, 0) seen at pixel `centre` [2]."""
+    x, y, z = jnp.moveaxis(points, -1, 0)
+    return jnp.stack([centre[0] + scale * x, centre[1] - scale * y, scale * z], -1)
+
+
+def weak_perspective(points: jax.Array, focal: jax.Array, centre: jax.Array, distance: jax.Array) -> jax.Array:
+    """Orthographic at the scale that a perspective camera with `focal` pixels has at `distance` millimetres."""
+    return orthographic(points, focal / distance, centre)
+
+
+def perspective(points: jax.Array, focal: jax.Array, centre: jax.Array, distance: jax.Array) -> jax.Array:
+    """(c_x + f x / d, c_y - f y / d, f D / d) with d = -z: the pinhole camera in the origin, looking along -z.
+
+    D is `distance`, the depth at which nearness is to count pixels (no gradient). Points nearer than NEAR get the
+    nearness BEHIND and a finite, meaningless image point with zero gradient.
+    """
+    x, y, z = jnp.moveaxis(points, -1, 0)
+    seen = -z >= NEAR
+    magnification = focal / jnp.where(seen, -z, 1.0)
+    reference = jax.lax.stop_gradient(jnp.maximum(distance, NEAR))
+    projected = jnp.stack([centre[0] + magnification * x, centre[1] - magnification * y, magnification * reference], -1)
+    return jnp.where(seen[..., None], projected, jnp.array([0.0, 0.0, BEHIND], points.dtype))
+
+
+@flax.struct.dataclass
+class Orthographic:
+    """rotation [3, 3], translation [3] mm, scale [] pixels per mm, centre [2] pixels."""
+
+    rotation: jax.Array
+    translation: jax.Array
+    scale: jax.Array
+    centre: jax.Array
+
+    def project(self, vertices: jax.Array) -> jax.Array:
+        """World vertices [..., V, 3] mm to (x px, y px, nearness)."""
+        return orthographic(to_camera(vertices, self.rotation, self.translation), self.scale, self.centre)
+
+    def crop(self, corner: jax.Array, zoom: jax.Array) -> "Orthographic":
+        """The camera of the image cut at pixel `corner` [2] and then enlarged `zoom` times."""
+        return self.replace(scale=self.scale * zoom, centre=(self.centre - corner) * zoom)
+
+
+@flax.struct.dataclass
+class WeakPerspective:
+    """rotation [3, 3], translation [3] mm (the object's origin: z < 0), focal [] pixels, centre [2] pixels."""
+
+    rotation: jax.Array
+    translation: jax.Array
+    focal: jax.Array
+    centre: jax.Array
+
+    def project(self, vertices: jax.Array) -> jax.Array:
+        """World vertices [..., V, 3] mm to (x px, y px, nearness), all at the scale of the object's origin."""
+        points = to_camera(vertices, self.rotation, self.translation)
+        return weak_perspective(points, self.focal, self.centre, -self.translation[2])
+
+    def crop(self, corner: jax.Array, zoom: jax.Array) -> "WeakPerspective":
+        """The camera of the image cut at pixel `corner` [2] and then enlarged `zoom` times."""
+        return self.replace(focal=self.focal * zoom, centre=(self.centre - corner) * zoom)
+
+
+@flax.struct.dataclass
+class Perspective:
+    """rotation [3, 3], translation [3] mm (the object's origin: z < 0), focal [] pixels, centre [2] pixels."""
+
+    rotation: jax.Array
+    translation: jax.Array
+    focal: jax.Array
+    centre: jax.Array
+
+    def project(self, vertices: jax.Array) -> jax.Array:
+        """World vertices [..., V, 3] mm to (x px, y px, nearness); see `perspective` for points behind."""
+        points = to_camera(vertices, self.rotation, self.translation)
+        return perspective(points, self.focal, self.centre, -self.translation[2])
+
+    def crop(self, corner: jax.Array, zoom: jax.Array) -> "Perspective":
+        """The camera of the image cut at pixel `corner` [2] and then enlarged `zoom` times."""
+        return self.replace(focal=self.focal * zoom, centre=(self.centre - corner) * zoom)
+
+
+Camera = Orthographic | WeakPerspective | Perspective
+
+
+def frame(vertices: jax.Array, image_size: tuple[int, int], rotation: jax.Array, fill: float = 0.8,
+          field_of_view: float | None = None) -> Camera:
+    """A camera that shows all of `vertices` [V, 3] at any rotation, the bounding sphere filling `fill` of the image.
+
+    Orthographic, or perspective with a vertical `field_of_view` in degrees. image_size is (height, width).
+    """
+    middle = (jnp.max(vertices, 0) + jnp.min(vertices, 0)) / 2
+    radius = jnp.max(jnp.linalg.norm(vertices - middle, axis=-1))
+    height, width = image_size
+    centre = jnp.array([width / 2, height / 2], vertices.dtype)
+    offset = -to_camera(middle, rotation, jnp.zeros(3, vertices.dtype))
+    half = fill * min(height, width) / 2
+    if field_of_view is None:
+        return Orthographic(rotation, offset, half / radius, centre)
+    focal = height / 2 / jnp.tan(jnp.deg2rad(field_of_view) / 2)
+    # The sphere's outline is seen at asin(radius / distance) off the axis.
+    distance = radius * jnp.sqrt(1 + (focal / half) ** 2)
+    return Perspective(rotation, offset - jnp.array([0.0, 0.0, 1.0]) * distance, focal, centre)

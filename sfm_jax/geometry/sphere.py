@@ -1,0 +1,80 @@
+"""Points on the unit sphere S^(d-1): projection, geodesics, exponential and logarithm maps, sampling.
+
+All functions work on one vector [d] or, along the last axis, on any leading shape.
+"""
+
+import jax
+import jax.numpy as jnp
+
+_TINY = 1e-12
+
+
+def normalise(vector: jax.Array) -> jax.Array:
+    """vector / |vector|, with a zero (not NaN) gradient at the origin, where the north pole e_1 is returned."""
+    squared = jnp.sum(vector * vector, axis=-1, keepdims=True)
+    is_zero = squared <= _TINY**2
+    unit = vector * jax.lax.rsqrt(jnp.where(is_zero, 1.0, squared))
+    pole = jnp.zeros_like(vector).at[..., 0].set(1.0)
+    return jnp.where(is_zero, pole, unit)
+
+
+def angle(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Geodesic distance in radians between unit vectors: 2 atan2(|a - b|, |a + b|), exact at 0 and pi (Kahan)."""
+    return 2.0 * jnp.arctan2(_norm(a - b), _norm(a + b))
+
+
+def slerp(a: jax.Array, b: jax.Array, t: jax.Array | float) -> jax.Array:
+    """The point at fraction t of the geodesic from unit vector a to b (Shoemake 1985)."""
+    return exponential(a, jnp.asarray(t) * logarithm(a, b))
+
+
+def exponential(base: jax.Array, tangent: jax.Array) -> jax.Array:
+    """exp_base(tangent) = cos|v| base + sin|v| v/|v|: walk |v| radians from `base` along `tangent`."""
+    length = _norm(tangent)[..., None]
+    return normalise(jnp.cos(length) * base + jnp.sinc(length / jnp.pi) * tangent)
+
+
+def logarithm(base: jax.Array, point: jax.Array) -> jax.Array:
+    """log_base(point): the tangent vector at `base` whose exponential is `point`; its length is the angle.
+
+    At the antipode every direction is shortest; zero is returned there, because none can be preferred.
+    """
+    tangent = point - jnp.sum(base * point, axis=-1, keepdims=True) * base
+    length = _norm(tangent)[..., None]
+    safe = jnp.where(length <= 1e-7, 1.0, length)
+    return jnp.where(length <= 1e-7, tangent, tangent * (angle(base, point)[..., None] / safe))
+
+
+def sample_uniform(rng: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Uniform unit vectors of `shape` [..., d]: a normalised Gaussian (Muller 1959)."""
+    return normalise(jax.random.normal(rng, shape))
+
+
+def sample_von_mises_fisher(rng: jax.Array, mean: jax.Array, concentration: float, count: int) -> jax.Array:
+    """`count` draws [count, d] of the von Mises-Fisher law around the unit vector `mean` [d].
+
+    Density proportional to exp(concentration mean.x). Wood's rejection sampler (1994), with a Beta proposal for
+    the cosine w to the mean. The acceptance rate is above 0.6 for every d and concentration; we draw 32
+    proposals each and take the first accepted, so the law is exact up to a 1e-13 chance of falling back to the last.
+    """
+    dimension = mean.shape[-1]
+    cosine_rng, accept_rng, direction_rng = jax.random.split(rng, 3)
+    half = (dimension - 1) / 2.0
+    b = half / (concentration + jnp.sqrt(concentration**2 + half**2))
+    x0 = (1.0 - b) / (1.0 + b)
+    c = concentration * x0 + 2.0 * half * jnp.log1p(-(x0**2))
+    beta = jax.random.beta(cosine_rng, half, half, (count, 32))
+    cosine = (1.0 - (1.0 + b) * beta) / (1.0 - (1.0 - b) * beta)
+    log_uniform = jnp.log(jax.random.uniform(accept_rng, (count, 32), minval=1e-30))
+    accepted = concentration * cosine + 2.0 * half * jnp.log1p(-x0 * cosine) - c >= log_uniform
+    first = jnp.where(accepted.any(1), accepted.argmax(1), 31)
+    w = jnp.take_along_axis(cosine, first[:, None], axis=1)
+    noise = jax.random.normal(direction_rng, (count, dimension))
+    tangent = normalise(noise - (noise @ mean)[:, None] * mean)
+    return normalise(w * mean + jnp.sqrt(jnp.maximum(1.0 - w * w, 0.0)) * tangent)
+
+
+def _norm(vector):
+    squared = jnp.sum(vector * vector, axis=-1)
+    is_zero = squared == 0.0
+    return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, squared)))

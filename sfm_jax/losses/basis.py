@@ -1,0 +1,62 @@
+"""Terms that keep a learned basis [d, V, 3] (mm per unit code) smooth, symmetric, near its start and bounded.
+
+After the basis terms of Jiang et al. 2023 (SFM); their exact form is ours. Each is a mean of squares in mm^2.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def smoothness(basis: jax.Array, neighbours: jax.Array) -> jax.Array:
+    """Mean squared umbrella Laplacian: how far each column's displacement is from its neighbours' mean, mm^2.
+
+    neighbours [V, n] int32, each row padded by the vertex itself.
+    """
+    by_vertex = jnp.moveaxis(basis, 1, 0).reshape(basis.shape[1], -1)
+    degree = jnp.sum(neighbours != jnp.arange(neighbours.shape[0])[:, None], axis=1)
+    return jnp.mean((_laplacian(by_vertex, neighbours) / jnp.maximum(degree, 1)[:, None]) ** 2) * 3.0
+
+
+@jax.custom_vjp
+def _laplacian(values, neighbours):
+    """sum over neighbours (value - neighbour). The operator is symmetric: its transpose is itself, so that the
+    backward pass is a gather too (a scatter-add is several times slower on CPUs)."""
+    total = neighbours.shape[1] * values
+    for column in range(neighbours.shape[1]):  # a padded entry subtracts the vertex itself and so adds nothing
+        total = total - values[neighbours[:, column]]
+    return total
+
+
+def _laplacian_forward(values, neighbours):
+    return _laplacian(values, neighbours), neighbours
+
+
+def _laplacian_backward(neighbours, cotangent):
+    return _laplacian(cotangent, neighbours), None
+
+
+_laplacian.defvjp(_laplacian_forward, _laplacian_backward)
+
+
+def asymmetry(basis: jax.Array, symmetry: jax.Array) -> jax.Array:
+    """Mean squared part of each column that is neither symmetric nor antisymmetric under the mirror x -> -x, mm^2.
+
+    A face's asymmetry is a real feature, so antisymmetric columns are free: only mixtures cost. With the even
+    part E and the odd part O of a column, the term is mean(|E|^2) mean(|O|^2) / mean(|E|^2 + |O|^2).
+    """
+    mirrored = basis[:, symmetry] * jnp.array([-1.0, 1.0, 1.0])
+    even = jnp.mean(jnp.sum((0.5 * (basis + mirrored)) ** 2, axis=-1), axis=-1)
+    odd = jnp.mean(jnp.sum((0.5 * (basis - mirrored)) ** 2, axis=-1), axis=-1)
+    return jnp.mean(even * odd / (even + odd + 1e-12))
+
+
+def distance_to_start(basis: jax.Array, start: jax.Array) -> jax.Array:
+    """Mean squared displacement of the basis from its initial value, mm^2."""
+    return jnp.mean(jnp.sum((basis - start) ** 2, axis=-1))
+
+
+def excess_norm(basis: jax.Array, bound: float) -> jax.Array:
+    """Mean over columns of max(0, root-mean-square displacement - bound)^2, mm^2; no pull below the bound."""
+    squared = jnp.mean(jnp.sum(basis**2, axis=-1), axis=-1)
+    rms = jnp.sqrt(jnp.maximum(squared, 1e-12))
+    return jnp.mean(jnp.maximum(rms - bound, 0.0) ** 2)

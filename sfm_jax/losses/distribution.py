@@ -1,0 +1,29 @@
+"""Losses on the distribution of codes."""
+
+import jax
+import jax.numpy as jnp
+
+from sfm_jax.geometry import sphere
+
+
+def moments_kl(mean: jax.Array, variance: jax.Array, sigma: float = 1.0) -> jax.Array:
+    """KL divergence of N(mean, diag variance) [d] from N(0, sigma^2 I), summed over coordinates; nats.
+
+    1/2 sum_k (s_k^2 + m_k^2 - 1 - ln s_k^2) on codes divided by sigma (after Jiang et al. 2022, SIR).
+    """
+    scaled_variance = variance / sigma**2
+    return 0.5 * jnp.sum(scaled_variance + (mean / sigma) ** 2 - 1.0 - jnp.log(scaled_variance))
+
+
+def batch_moments(codes: jax.Array, axis_name: str | None = None) -> tuple[jax.Array, jax.Array]:
+    """Mean and variance [d] of codes [B, d] over the batch, and over every device when an axis is named."""
+    mean, square = jnp.mean(codes, axis=0), jnp.mean(codes**2, axis=0)
+    if axis_name is not None:
+        mean, square = jax.lax.pmean((mean, square), axis_name)
+    return mean, jnp.maximum(square - mean**2, 1e-8)
+
+
+def sphere_penalty(codes: jax.Array, radius: jax.Array) -> jax.Array:
+    """(|c| / r - 1)^2 [...] of codes [..., d]: the soft sphere (ours; the hard one projects instead)."""
+    length = jnp.sum(sphere.normalise(codes) * codes, axis=-1)
+    return (length / radius - 1.0) ** 2

@@ -1,0 +1,86 @@
+"""Train any task from its config, then evaluate it and write the report.
+
+    python -m sfm_jax.main --config=configs/stage1.py [--workdir=runs/stage1] [--config.steps=3000 ...]
+
+Exit code 0: done, or stopped by SIGTERM with everything saved (run again to go on); 2: bad input, one line says what.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "The config file of a run, such as configs/stage1.py.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, logs and the report go; runs/<config's name> if not given.")
+
+# Keys that may change between the parts of an interrupted run: they do not change what is computed.
+_FREE_KEYS = frozenset({"log_every", "save_every", "keep", "executor"})
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run; returns the exit code."""
+    try:
+        config, workdir = read_command_line(sys.argv if argv is None else argv)
+    except InputError as error:
+        return _refuse(error)
+
+    # JAX and the data libraries are imported only for a command line that is right.
+    from sfm_jax.tasks import create_task
+    from sfm_jax.training import checkpoint, distributed, loop
+    from sfm_jax.training.workdir import open_workdir
+
+    loop.enable_compilation_cache()
+    try:
+        distributed.initialise(config)
+        task = create_task(config)
+        workdir = open_workdir(workdir, config, free_keys=_FREE_KEYS)
+        checkpoint.check_readable(workdir)
+    except ValueError as error:
+        return _refuse(error)
+    result = loop.train(task, config, workdir)
+    if not result.preempted:
+        numbers = task.finish(result.params, result.state, workdir, result)
+        _print_numbers(numbers, workdir)
+    return 0
+
+
+class InputError(ValueError):
+    """The command line or the config is wrong; the message is one line for its user."""
+
+
+def read_command_line(argv: list[str]):
+    """(locked config, workdir) of a command line. InputError names the flag, file or key, and the nearest right one."""
+    try:
+        rest = flags.FLAGS(argv)[1:]
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        raise InputError(_one_line(error)) from None
+    if rest:
+        raise InputError(f"unexpected argument {rest[0]!r}")
+    if _CONFIG.value is None:
+        raise InputError("--config is missing, for example --config=configs/stage1.py")
+    config = _CONFIG.value.lock()
+    name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+    return config, Path(_WORKDIR.value or Path("runs") / name)
+
+
+def _one_line(error):
+    text = error.args[0] if isinstance(error, KeyError) and error.args else error
+    return " ".join(str(text).split())
+
+
+def _refuse(error) -> int:
+    print(f"sfm_jax: error: {_one_line(error)}", file=sys.stderr)
+    return 2
+
+
+def _print_numbers(numbers, workdir):
+    print()
+    for name, value in numbers.items():
+        print(f"  {name:<36} {value:.4g}" if isinstance(value, float) else f"  {name:<36} {value}")
+    print(f"\n  report: {os.path.join(workdir, 'report.html')}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

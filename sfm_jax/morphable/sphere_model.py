@@ -1,0 +1,72 @@
+"""The Sphere Face Model: a linear face whose identity code is a unit vector.
+
+After Jiang et al. 2023 ("Sphere Face Model: A 3D morphable model with hypersphere manifold latent space using
+joint 2D/3D training", CVM 9(2), arXiv 2112.02238). The learned radius is ours: vertices = mean + r z . B + e . E
+with |z| = 1, so that the same z feeds the cosine logits of recognition and the geometry.
+"""
+
+import os
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sfm_jax.geometry import sphere
+from sfm_jax.morphable.model import MorphableModel, model_arrays, linear_shape, load_arrays, model_from_arrays, save_arrays
+
+
+@flax.struct.dataclass
+class SphereFaceModel:
+    """base: the model it was learned on, its identity_basis replaced by the learned one [d, V, 3] in mm;
+    radius: scalar, so that codes are radius * z."""
+
+    base: MorphableModel
+    radius: jax.Array
+
+    @property
+    def dimension(self) -> int:
+        """The number of coordinates d of the unit identity vector."""
+        return self.base.identity_basis.shape[0]
+
+    @property
+    def topology(self):
+        return self.base.topology
+
+    def decode(self, identity: jax.Array, expression: jax.Array | None = None) -> jax.Array:
+        """Vertices [..., V, 3] in mm from unit identity vectors [..., d] and expression codes [..., E]."""
+        model = self.base
+        return linear_shape(model.mean, model.identity_basis, self.radius * identity,
+                            model.expression_basis, expression)
+
+    def albedo(self, code: jax.Array) -> jax.Array:
+        """Linear RGB albedo [..., V, 3]."""
+        return self.base.albedo(code)
+
+    def landmarks(self, vertices: jax.Array) -> jax.Array:
+        """The 68 landmarks [..., 68, 3]."""
+        return self.base.landmarks(vertices)
+
+    def sample(self, rng: jax.Array, count: int) -> jax.Array:
+        """Uniform identities [count, d]."""
+        return sphere.sample_uniform(rng, (count, self.dimension))
+
+    def sample_near(self, rng: jax.Array, identity: jax.Array, concentration: float, count: int) -> jax.Array:
+        """Identities [count, d] around one person, von Mises-Fisher with the given concentration."""
+        return sphere.sample_von_mises_fisher(rng, identity, concentration, count)
+
+    def interpolate(self, a: jax.Array, b: jax.Array, t: jax.Array | float) -> jax.Array:
+        """Identity at fraction t of the geodesic between two people (slerp)."""
+        return sphere.slerp(a, b, t)
+
+    def save(self, path: str | os.PathLike, **extra) -> None:
+        """Write one npz; `MorphableModel.load` reads it too (with the radius multiplied in)."""
+        save_arrays(path, kind="sphere", radius=np.asarray(self.radius), **model_arrays(self.base), **extra)
+
+    @staticmethod
+    def load(path: str | os.PathLike) -> "SphereFaceModel":
+        """Read an npz written by `save`. ValueError if the file holds a Gaussian model."""
+        arrays = load_arrays(path)
+        if str(arrays.get("kind")) != "sphere":
+            raise ValueError(f"{path}: key 'kind': found {str(arrays.get('kind'))!r}, expected 'sphere'")
+        return SphereFaceModel(base=model_from_arrays(path, arrays), radius=jnp.asarray(arrays["radius"], jnp.float32))

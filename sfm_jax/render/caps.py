@@ -1,0 +1,39 @@
+"""Capacities of the fixed-length lists that rendering under jit needs, their demand, and how to choose them."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Caps(NamedTuple):
+    """Lengths of the renderer's lists: static numbers as capacities, traced counts [] as a render's demand.
+
+    fragments: (triangle, pixel) candidates; large: those of triangles above 2 x 2 pixels (window backend);
+    tile, tile_large: triangles in one 16 x 16 tile, and triangles above 2 x 2 tiles (tiles backend);
+    contour: contour edges of the mesh; contour_fragments: (contour edge, pixel) candidates;
+    band: pixels beside a contour. What a render does not use has demand 0.
+    """
+
+    fragments: int | jax.Array = 0
+    large: int | jax.Array = 0
+    tile: int | jax.Array = 0
+    tile_large: int | jax.Array = 0
+    contour: int | jax.Array = 0
+    contour_fragments: int | jax.Array = 0
+    band: int | jax.Array = 0
+
+
+def default_caps(image_size: tuple[int, int], triangle_count: int, edge_width: float = 0.0) -> Caps:
+    """Capacities that hold a face-like mesh that fills the image; `suggest_caps` gives tighter, faster ones."""
+    pixels = image_size[0] * image_size[1]
+    contour = min(3 * triangle_count // 2 + 64, 8192 + 16 * int(pixels**0.5)) if edge_width else 0
+    return Caps(
+        fragments=4 * pixels + 4096, large=4 * pixels + 4096, tile=min(4096, triangle_count), tile_large=min(1024, triangle_count),
+        contour=contour, contour_fragments=2 * pixels + 32 * contour, band=pixels if edge_width else 0,
+    )
+
+
+def shortfall(demand: Caps, caps: Caps) -> jax.Array:
+    """Number of list entries [] int32 that `demand` has above `caps`."""
+    return sum(jnp.maximum(jnp.asarray(need) - have, 0) for need, have in zip(demand, caps, strict=True))

@@ -1,0 +1,11 @@
+"""What is learned. A task is a value made from a config; `training` runs any of them."""
+
+
+def create_task(config):
+    """The task named by config.task. ValueError names the tasks there are."""
+    from sfm_jax.tasks.sphere_basis import SphereBasis
+
+    tasks = {"sphere_basis": SphereBasis}
+    if config.task not in tasks:
+        raise ValueError(f"task: found {config.task!r}, expected one of {', '.join(tasks)}")
+    return tasks[config.task](config)

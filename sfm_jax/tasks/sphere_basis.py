@@ -1,0 +1,194 @@
+"""Sphere Face Model, stage 1: learn an identity basis on the hypersphere from registered scans.
+
+After Jiang et al. 2023 (arXiv 2112.02238). Ours are: the learned radius, the slack direction, the encoder that
+starts at a classical fit, and every weight.
+
+A scan is encoded to c [d] and e [E]; z = c/|c|; the person's face is mean + r z.B, the scan mean + r z.B + e.E.
+With `sphere` = "soft", |c| is only pulled towards 1; with "gaussian", r c is a classical code whose distribution
+is pulled towards N(0, I), and cosines are taken of c/|c|. All else is equal, so that the three can be compared.
+
+The slack direction: a PCA code c of d-1 numbers is lifted onto S^(d-1) as z = (c, sqrt(r^2 - |c|^2)) / r, its last
+coordinate having no geometry at first. Without it, projecting codes to the sphere loses their length.
+"""
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sfm_jax.data.scans import Capture, FolderScans, PopulationScans, ScanSource, find_people, split_population
+from sfm_jax.geometry import sphere
+from sfm_jax.geometry.adjacency import neighbour_table
+from sfm_jax.losses import basis as basis_losses
+from sfm_jax.losses import distribution, identity, surface
+from sfm_jax.morphable.default import load_default, load_population
+from sfm_jax.morphable.model import MorphableModel, linear_shape
+from sfm_jax.morphable.sphere_model import SphereFaceModel
+from sfm_jax.morphable.statistics import best_gaussian_codes
+from sfm_jax.networks.scan_encoder import ScanEncoder
+from sfm_jax.tasks import classical
+from sfm_jax.training.parallel import AXIS
+from sfm_jax.training.task import Aux
+
+SPHERES = ("hard", "soft", "gaussian")
+SAMPLE = 1536  # training scans from which the start (input projection, classical fit, linear encoder) is computed
+
+
+class SphereBasis:
+    """The task (see training/task.py), a value made from the config of configs/stage1.py."""
+
+    def __init__(self, config):
+        if config.sphere not in SPHERES:
+            raise ValueError(f"sphere: found {config.sphere!r}, expected one of {', '.join(SPHERES)}")
+        if config.components < 3:
+            raise ValueError(f"components: found {config.components}, expected at least 3")
+        self.config = config
+        self.model = load_default(config.detail) if config.model == "default" else MorphableModel.load(config.model)
+        self.train_scans, self.heldout_scans = scan_sources(config, self.model)
+        self.weights = classical.metric_weights(self.model)
+        self.neighbours = neighbour_table(self.model.topology.triangles, len(self.weights))
+        order = np.random.default_rng(config.seed).permutation(len(self.train_scans))[:SAMPLE]
+        self._sample = self.train_scans.batch(order)
+        self.classical = classical.fit_classical(self.train_scans, self._sample, self.model, config.components)
+        self.whitening = classical.fit_whitening(self._sample["vertices"], classical.pca_weights(self.model),
+                                                 config.features)
+        self.start_basis = self._start_basis()
+        self.encoder = ScanEncoder(config.components, len(self.model.expression_basis), tuple(config.hidden))
+
+    # ------------------------------------------------------------------------------------------ training
+
+    def dataset(self, batch_size: int, seed: int) -> grain.MapDataset:
+        """Shuffled, endless batches of scan records for this process."""
+        part = slice(jax.process_index(), None, jax.process_count())
+        indices = grain.MapDataset.range(len(self.train_scans))[part].seed(seed).shuffle().repeat()
+        return indices.batch(batch_size).map(self.train_scans.batch)
+
+    def init(self, rng: jax.Array, batch: dict):
+        """Parameters at the classical start; the state holds the encoder's fixed input projection."""
+        del batch
+        encoder_rng, class_rng = jax.random.split(rng)
+        targets, radius = self._start_codes()
+        kernel, bias = classical.ridge(self.whitening(self._sample["vertices"]), targets, penalty=1e-2)
+        encoder = self.encoder.init(encoder_rng, jnp.zeros((1, kernel.shape[0])))["params"]
+        encoder["linear"] = {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}
+        class_weights = jax.random.normal(class_rng, (self.train_scans.persons, self.config.components))
+        params = {
+            "encoder": encoder,
+            "classes": sphere.normalise(class_weights),
+            "basis": jnp.asarray(self.start_basis),
+            "log_radius": jnp.log(jnp.asarray(radius, jnp.float32)),
+        }
+        return params, {"mean": jnp.asarray(self.whitening.mean), "basis": jnp.asarray(self.whitening.basis)}
+
+    def param_labels(self, params: dict) -> dict:
+        """The learning-rate group of each parameter: "basis" or "network"."""
+        def group(key):
+            return "basis" if key in ("basis", "log_radius") else "network"
+
+        return {key: jax.tree.map(lambda _, key=key: group(key), value) for key, value in params.items()}
+
+    def encode(self, params: dict, state: dict, vertices: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Scans [B, V, 3] -> (code [B, d] for the decoder, direction z [B, d] on the sphere, expression [B, E])."""
+        features = (vertices.reshape(vertices.shape[0], -1) - state["mean"]) @ state["basis"]
+        raw, expression = self.encoder.apply({"params": params["encoder"]}, features)
+        z = sphere.normalise(raw)
+        return (z if self.config.sphere == "hard" else raw), z, expression
+
+    def loss(self, params: dict, state: dict, batch: dict, rng: jax.Array) -> tuple[jax.Array, Aux]:
+        """Sum of the weighted terms of one device's batch; every term is a metric too."""
+        del rng
+        code, z, expression = self.encode(params, state, batch["vertices"])
+        radius = jnp.exp(params["log_radius"])
+        neutral = linear_shape(jnp.asarray(self.classical.mean), params["basis"], radius * code)
+        scan = linear_shape(neutral, self.model.expression_basis, expression)
+        cosine = identity.cosine_logits(z, params["classes"])
+        terms = {
+            "neutral": jnp.mean(surface.vertex_distance(neutral, batch["neutral"], self.weights)),
+            "scan": jnp.mean(surface.vertex_distance(scan, batch["vertices"], self.weights)),
+            "identity": jnp.mean(identity.margin_cross_entropy(cosine, batch["person"], **self.config.margin)),
+            "expression": jnp.mean(jnp.sum(expression**2, axis=-1)),
+            **self._basis_terms(params["basis"]),
+            **self._code_terms(code, radius),
+        }
+        total = sum(self.config.loss[name] * value for name, value in terms.items())
+        accuracy = jnp.mean(jnp.argmax(cosine, axis=-1) == batch["person"])
+        return total, Aux(metrics=terms | {"accuracy": accuracy, "radius": radius}, state=state)
+
+    def _basis_terms(self, basis):
+        return {
+            "smoothness": basis_losses.smoothness(basis, self.neighbours),
+            "asymmetry": basis_losses.asymmetry(basis, self.model.topology.symmetry),
+            "start": basis_losses.distance_to_start(basis, jnp.asarray(self.start_basis)),
+            "norm": basis_losses.excess_norm(basis, self.config.loss.norm_bound),
+        }
+
+    def _code_terms(self, code, radius):
+        if self.config.sphere == "soft":
+            return {"sphere": jnp.mean(distribution.sphere_penalty(code, 1.0))}
+        if self.config.sphere == "gaussian":
+            return {"kl": distribution.moments_kl(*distribution.batch_moments(radius * code, AXIS))}
+        return {}
+
+    # --------------------------------------------------------------------------------------------- start
+
+    def _start_basis(self):
+        """[d, V, 3]: PCA; with a slack direction the last column is zero."""
+        basis = self.classical.basis.astype(np.float32).copy()
+        if self._has_slack:
+            basis[-1] = 0.0
+        return basis
+
+    def _start_codes(self):
+        """Targets [N, d + E] of the linear encoder on the sample, and the radius."""
+        used = self.config.components - int(self._has_slack)
+        codes = best_gaussian_codes(self._sample["neutral"], self.classical.mean, self.classical.basis[:used],
+                                    classical.pca_weights(self.model))
+        lengths = np.linalg.norm(codes, axis=1)
+        if self.config.sphere == "gaussian":
+            radius = 1.0
+        else:
+            radius = float(np.percentile(lengths, 95) if self._has_slack else lengths.mean())
+        identity_codes = classical.lift_to_sphere(codes, radius) if self._has_slack else codes / radius
+        _, expression = self.classical.fit(self._sample["vertices"], self.model, classical.pca_weights(self.model))
+        return np.concatenate([identity_codes, expression], axis=1), radius
+
+    @property
+    def _has_slack(self):
+        return self.config.slack and self.config.sphere != "gaussian"
+
+    # -------------------------------------------------------------------------------------------- result
+
+    def learned_model(self, params: dict) -> SphereFaceModel:
+        """The result: the model with its learned identity basis and radius."""
+        radius = jnp.exp(params["log_radius"])
+        sigma = jnp.sqrt(jnp.mean(jnp.sum((radius * params["basis"]) ** 2, axis=-1), axis=-1))
+        base = self.model.replace(mean=jnp.asarray(self.classical.mean), identity_basis=params["basis"],
+                                  identity_sigma=sigma, name=f"{self.model.name}: sphere basis ({self.config.sphere})")
+        return SphereFaceModel(base=base, radius=radius)
+
+    def finish(self, params: dict, state: dict, workdir, run) -> dict:
+        """Save model.npz, measure on held-out people, write report.html and report.json; returns the numbers."""
+        from sfm_jax.tasks.sphere_report import write_report
+
+        self.learned_model(params).save(workdir / "model.npz")
+        return write_report(self, params, state, workdir, run)
+
+
+def scan_sources(config, model: MorphableModel) -> tuple[ScanSource, ScanSource]:
+    """(training, held-out) scans of disjoint people, from config.data."""
+    data = config.data
+    if not data.folder:
+        if model.identity_basis.shape[0] != load_population().identity.shape[1]:
+            raise ValueError("data.folder: empty, but the population belongs to the embedded model; name a folder of scans")
+        train, heldout = split_population(load_population(), data.persons, data.heldout_persons, config.seed)
+        capture = Capture(**data.capture)
+        return (PopulationScans(model, train, data.scans_per_person, capture, config.seed),
+                PopulationScans(model, heldout, data.heldout_scans_per_person, capture, config.seed + 1))
+    people = find_people(data.folder)
+    # The default asks for many of the population; of a folder at most a fifth of the people is held out.
+    heldout = min(data.heldout_persons, max(len(people) // 5, 2))
+    if len(people) - heldout < 2:
+        raise ValueError(f"{data.folder}: found {len(people)} people, expected at least 4 (two to learn from, two held out)")
+    order = np.random.default_rng(config.seed).permutation(sorted(people))
+    chosen = [{name: people[name] for name in sorted(part)} for part in (order[heldout:], order[:heldout])]
+    return FolderScans(model, chosen[0]), FolderScans(model, chosen[1])

@@ -1,0 +1,18 @@
+"""Every test runs on the CPU, with strict dtype promotion, so that no test result depends on the machine."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+import toy  # noqa: E402
+
+jax.config.update("jax_numpy_rank_promotion", "allow")
+
+
+@pytest.fixture
+def toy_model():
+    """A small symmetric model on a sphere mesh: 42 vertices, 6 identity and 3 expression components."""
+    return toy.model()
