@@ -28,15 +28,14 @@ def main(argv: list[str] | None = None) -> int:
 
     # JAX and the data libraries are imported only for a command line that is right.
     from sfm_jax.tasks import create_task
-    from sfm_jax.training import checkpoint, distributed, loop
+    from sfm_jax.training import distributed, loop
     from sfm_jax.training.workdir import open_workdir
 
     loop.enable_compilation_cache()
     try:
-        distributed.initialise(config)
+        distributed.initialise()
         task = create_task(config)
         workdir = open_workdir(workdir, config, free_keys=_FREE_KEYS)
-        checkpoint.check_readable(workdir)
     except ValueError as error:
         return _refuse(error)
     result = loop.train(task, config, workdir)

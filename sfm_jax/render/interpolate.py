@@ -6,28 +6,6 @@ import jax.numpy as jnp
 from sfm_jax.render.coverage import take
 
 
-def barycentrics(x: jax.Array, y: jax.Array, column: jax.Array, row: jax.Array, visible: jax.Array) -> jax.Array:
-    """Weights [..., 3] of the corners x, y [..., 3] (px) at the pixel centres; zero where not `visible`, never NaN."""
-    dx = x - (column + 0.5)[..., None]
-    dy = y - (row + 0.5)[..., None]
-    after, before = (1, 2, 0), (2, 0, 1)
-    products = jnp.stack([dx[..., i] * dy[..., j] - dx[..., j] * dy[..., i] for i, j in zip(after, before)], -1)
-    area = jnp.sum(products, -1, keepdims=True)
-    usable = visible[..., None] & (area != 0)
-    return jnp.where(usable, products / jnp.where(usable, area, 1.0), 0.0)
-
-
-def perspective_correct(weights: jax.Array, nearness: jax.Array) -> jax.Array:
-    """Screen weights [..., 3] to weights on the surface: w_k n_k / sum_j w_j n_j, nearness n [..., 3] ~ 1 / distance.
-
-    Heckbert & Moreton 1991. Pixels of the background (all weights zero) stay zero.
-    """
-    scaled = weights * nearness
-    total = jnp.sum(scaled, -1, keepdims=True)
-    seen = total > 0
-    return jnp.where(seen, scaled / jnp.where(seen, total, 1.0), 0.0)
-
-
 def interpolate(
     values: jax.Array, points: jax.Array, triangles: jax.Array, ids: jax.Array, perspective: bool = False
 ) -> tuple[jax.Array, jax.Array]:
@@ -38,20 +16,58 @@ def interpolate(
       points: [V, 3] (x px, y px, nearness).
       triangles: [F, 3].
       ids: [H, W] the visible triangle, -1 for none.
-      perspective: nearness is proportional to 1 / distance: weight by it.
+      perspective: nearness is proportional to 1 / distance: weight by it (Heckbert & Moreton 1991).
 
     Returns:
       [H, W, C] (zero on the background) and the weights [H, W, 3], by which other corner values may be blended.
     """
     height, width = ids.shape
-    pixel = jnp.arange(height * width, dtype=jnp.int32)
-    visible = ids.reshape(-1) >= 0
-    corner = take(triangles, jnp.maximum(ids.reshape(-1), 0))
-    # One table, one gather: hence one scatter in the backward pass.
-    rows = take(jnp.concatenate([points, values], 1), corner)
-    column, row = (pixel % width).astype(jnp.float32), (pixel // width).astype(jnp.float32)
-    weights = barycentrics(rows[..., 0], rows[..., 1], column, row, visible)
+    ids = ids.reshape(-1)
+    visible = ids >= 0
+    corner = take(jnp.asarray(triangles), jnp.maximum(ids, 0))
+    used = 3 if perspective else 2
+    # One table, hence one gather and one scatter per corner in the two passes.
+    table = jnp.concatenate([points[:, :used], values], 1)
+    rows = [corner_rows(table, corner[:, k], visible) for k in range(3)]
+    weights = _barycentrics([row[:, 0] for row in rows], [row[:, 1] for row in rows], visible, width)
     if perspective:
-        weights = perspective_correct(weights, jnp.where(visible[:, None], rows[..., 2], 1.0))
-    blended = jnp.sum(weights[..., None] * rows[..., 3:], 1)
-    return blended.reshape(height, width, -1), weights.reshape(height, width, 3)
+        weights = _perspective_correct(weights, [row[:, 2] for row in rows])
+    blended = sum(weight[:, None] * row[:, used:] for weight, row in zip(weights, rows, strict=True))
+    return blended.reshape(height, width, -1), jnp.stack(weights, -1).reshape(height, width, 3)
+
+
+@jax.custom_jvp
+def corner_rows(table: jax.Array, index: jax.Array, used: jax.Array) -> jax.Array:
+    """table[index] for table [V, C] and index [P]; no gradient flows to rows that are not `used` [P].
+
+    Hence the background costs nothing in the backward pass, which scatters only what is used.
+    """
+    return take(table, index)
+
+
+@corner_rows.defjvp
+def _corner_rows_jvp(primals, tangents):
+    table, index, used = primals
+    index_or_none = jnp.where(used, index, table.shape[0])
+    return corner_rows(*primals), tangents[0].at[index_or_none].get(mode="fill", fill_value=0)
+
+
+def _barycentrics(x, y, visible, width):
+    """Weights (three arrays [P]) of corners x, y (three arrays [P]) at pixel centres; zero where not visible."""
+    pixel = jnp.arange(len(visible), dtype=jnp.int32)
+    dx = [a - ((pixel % width).astype(jnp.float32) + 0.5) for a in x]
+    dy = [a - ((pixel // width).astype(jnp.float32) + 0.5) for a in y]
+    products = [dx[i] * dy[j] - dx[j] * dy[i] for i, j in ((1, 2), (2, 0), (0, 1))]
+    area = products[0] + products[1] + products[2]
+    usable = visible & (area != 0)
+    inverse = jnp.where(usable, 1 / jnp.where(usable, area, 1.0), 0.0)
+    return [product * inverse for product in products]
+
+
+def _perspective_correct(weights, nearness):
+    """w_k n_k / sum_j w_j n_j, where any weight is not zero."""
+    scaled = [weight * near for weight, near in zip(weights, nearness, strict=True)]
+    total = scaled[0] + scaled[1] + scaled[2]
+    seen = total > 0
+    inverse = jnp.where(seen, 1 / jnp.where(seen, total, 1.0), 0.0)
+    return [part * inverse for part in scaled]

@@ -1,0 +1,147 @@
+"""The training loop: any task, from its config, with exact resume."""
+
+import dataclasses
+import math
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+
+from sfm_jax.training.checkpoint import Checkpoints
+from sfm_jax.training.logbook import Logbook
+from sfm_jax.training.optimiser import create_optimiser
+from sfm_jax.training.parallel import TrainState, create_executor, process_batch_size, train_step
+from sfm_jax.training.task import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """A finished (or preempted) run. params are the averaged ones where averaging is on."""
+
+    params: dict
+    state: dict
+    history: list[dict]     # the lines of metrics.jsonl
+    step: int
+    seconds: float          # of this process's loop, compilation included
+    compile_seconds: float  # until the first step was done
+    steps_per_second: float # after that
+    preempted: bool
+    device: str
+
+
+def train(task: Task, config, workdir: Path) -> Result:
+    """Train to config.steps, from the newest checkpoint of `workdir` where there is one.
+
+    SIGTERM saves and returns with `preempted`. A loss that is not finite raises FloatingPointError naming its step,
+    and is never saved.
+    """
+    begin = time.perf_counter()
+    dataset = task.dataset(process_batch_size(config.batch_size), config.seed)
+    params, state = task.init(jax.random.key(config.seed), dataset[0])
+    optimiser = create_optimiser(config.optimiser, config.steps, task.param_labels(params))
+    executor = create_executor(config.executor, train_step(task, optimiser, config.seed, config.ema_decay))
+    fresh = TrainState.create(params, state, optimiser, averaged=bool(config.ema_decay))
+    with Checkpoints(workdir, config.keep) as checkpoints, _sigterm() as stop_asked:
+        restored = checkpoints.restore(fresh)
+        current = fresh if restored is None else restored
+        start = step = int(current.step)
+        train_state = executor.replicate(current)
+        compile_seconds, first_done = 0.0, begin
+        with Logbook(workdir, start, config.steps) as logbook:
+            pending = []
+            for step, batch in _prefetched(dataset, start, config.steps):
+                train_state, metrics = executor.step(train_state, executor.shard(batch))
+                pending.append((step, metrics))
+                if step == start + 1:
+                    jax.block_until_ready(metrics)
+                    first_done = time.perf_counter()
+                    compile_seconds = first_done - begin
+                stopping = stop_asked.is_set() or step == config.steps
+                saving = stopping or step % config.save_every == 0
+                if saving or step % config.log_every == 0 or step == start + 1:
+                    values = _fetch(pending, executor)
+                    pending = []
+                    if step % config.log_every == 0 or step == 1:
+                        logbook.write(step, values)
+                if saving:
+                    checkpoints.save(executor.first(train_state))
+                if stopping:
+                    break
+            history = logbook.history
+        final = jax.device_get(executor.first(train_state))
+    now = time.perf_counter()
+    return Result(
+        params=final.ema or final.params, state=final.state, history=history, step=step, seconds=now - begin,
+        compile_seconds=compile_seconds, steps_per_second=(step - start - 1) / max(now - first_done, 1e-9) if step > start + 1 else 0.0,
+        preempted=step < config.steps, device=f"{jax.device_count()} x {jax.devices()[0].device_kind}")
+
+
+def _fetch(pending, executor) -> dict[str, float]:
+    """The metrics of the last of the pending steps, after checking the loss of every one."""
+    steps, metrics = zip(*pending, strict=True)
+    fetched = jax.device_get([executor.first(one) for one in metrics])
+    for step, values in zip(steps, fetched, strict=True):
+        if not math.isfinite(values["loss"]):
+            culprits = [name for name, value in values.items() if not math.isfinite(value)]
+            raise FloatingPointError(f"step {step}: not finite: {', '.join(culprits)}; nothing was saved after this step")
+    return {name: float(value) for name, value in fetched[-1].items()}
+
+
+def _prefetched(dataset, start: int, stop: int, depth: int = 2) -> Iterator[tuple[int, object]]:
+    """(step, batch number step - 1) for step = start + 1 .. stop, prepared in a thread, `depth` ahead."""
+    ready, closed = queue.Queue(maxsize=depth), threading.Event()
+
+    def offer(item):
+        while not closed.is_set():
+            try:
+                return ready.put(item, timeout=0.2)
+            except queue.Full:
+                continue
+
+    def work():
+        try:
+            for step in range(start + 1, stop + 1):
+                if closed.is_set():
+                    return
+                offer((step, dataset[step - 1]))
+            offer(None)
+        except BaseException as error:  # raised again in the training thread
+            offer(error)
+
+    thread = threading.Thread(target=work, name="batches", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        closed.set()
+        thread.join()
+
+
+class _sigterm:
+    """While inside, SIGTERM sets an event instead of ending the process (in the main thread; elsewhere nothing changes)."""
+
+    def __enter__(self):
+        self._event, self._before = threading.Event(), None
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, lambda *_: self._event.set())
+        return self._event
+
+    def __exit__(self, *_):
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+
+
+def enable_compilation_cache() -> None:
+    """Keep compiled programs in ~/.cache/sfm_jax/xla (or XDG_CACHE_HOME; JAX_COMPILATION_CACHE_DIR goes first)."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        jax.config.update("jax_compilation_cache_dir", str(base / "sfm_jax" / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -1,0 +1,49 @@
+"""The folder of one run: it belongs to one config."""
+
+import json
+import os
+from pathlib import Path
+
+CONFIG_FILE = "config.json"
+
+
+def open_workdir(path: str | os.PathLike, config, free_keys: frozenset[str] = frozenset()) -> Path:
+    """Make the folder, or accept it if it belongs to this config (free_keys may differ).
+
+    ValueError, with nothing written, if it belongs to another config (naming the keys), or is a folder with other things.
+    """
+    path = Path(path)
+    ours = flatten(json.loads(json.dumps(config.to_dict())))
+    file = path / CONFIG_FILE
+    if file.exists():
+        try:
+            theirs = flatten(json.loads(file.read_text()))
+        except (ValueError, AttributeError):
+            raise ValueError(f"{file}: not a readable config; remove {path} or choose another --workdir") from None
+        differing = [key for key in sorted(ours.keys() | theirs.keys())
+                     if key not in free_keys and ours.get(key) != theirs.get(key)]
+        if differing:
+            listed = "; ".join(f"{key} is {theirs.get(key, 'absent')!r} there and {ours.get(key, 'absent')!r} here"
+                               for key in differing)
+            raise ValueError(f"{path}: belongs to another config: {listed}; choose another --workdir")
+    elif path.is_file() or (path.is_dir() and any(path.iterdir())):
+        raise ValueError(f"{path}: exists and is not a workdir (no {CONFIG_FILE}); choose another --workdir")
+    else:
+        path.mkdir(parents=True, exist_ok=True)
+        write_text(file, json.dumps(config.to_dict(), indent=2))
+    return path
+
+
+def flatten(tree: dict, prefix: str = "") -> dict:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    flat = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write under a temporary name, then rename: a reader sees the old file or the new one."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(text)
+    os.replace(partial, path)
