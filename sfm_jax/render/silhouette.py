@@ -56,7 +56,7 @@ def contour_band(
         close, _, _, _, demand = expand((index != NONE).astype(jnp.int32), caps.band)
         listed = jnp.arange(caps.band) < demand
         local = jnp.where(listed, take(index, close), 0)
-        _, front, other, _ = _probe(take(rows, local), close, depth, width / 2)
+        _, _, front, other = _probe(take(rows, local), close, depth, width / 2)
         return jnp.where(listed, close, depth.size), take(corner, local), front, other, (
             contour_demand, box_demand, demand)
 
@@ -134,8 +134,8 @@ def _nearest_edges(rows, depth, radius, capacity):
     edge, step, listed, (left, top, columns), demand = expand(columns * lines, capacity, left, top, columns)
     column, row = scan_order(step, columns, left, top)
     pixel = jnp.clip((row * width + column).astype(jnp.int32), 0, height * width - 1)
-    squared, _, _, valid = _probe(take(rows, edge), pixel, depth, radius)
-    found, _ = nearest(jnp.where(valid & listed, pixel, height * width), -squared, edge, height * width)
+    valid, rank, _, _ = _probe(take(rows, edge), pixel, depth, radius)
+    found, _ = nearest(jnp.where(valid & listed, pixel, height * width), rank, edge, height * width)
     return found, demand
 
 
@@ -153,14 +153,19 @@ def _probe(row, pixel, depth, radius):
         return at_y * width + at_x
 
     flat = depth.reshape(-1)
-    outer, inner = sample(_OUTWARD), sample(-_INWARD)
-    outer_depth = take(flat, outer)
-    between = 0.5 * (outer_depth + edge_depth)
-    front = take(flat, pixel) > between
+    own_depth = take(flat, pixel)
+    inner, outer, farther = sample(-_INWARD), sample(_OUTWARD / 2), sample(_OUTWARD)
+    outer = jnp.where(edge_depth - take(flat, outer) > _JUMP, outer, farther)
     outside = (column - x) * normal_x + (line - y) * normal_y
-    valid = (squared < radius**2) & (edge_depth - outer_depth > _JUMP)
-    valid &= jnp.where(front, outside < _ASTRAY, (outside > -_ASTRAY) & (take(flat, inner) > between))
-    return squared, front, jnp.where(front, outer, inner), valid
+    behind = (edge_depth - own_depth > _JUMP) & (outside > -_ASTRAY)
+    # A pixel behind shows by itself that the edge ends a surface; one in front has to look over the edge.
+    valid = (squared < radius**2) & jnp.where(
+        behind,
+        take(flat, inner) - own_depth > _JUMP,
+        (edge_depth - take(flat, outer) > _JUMP) & (outside < _ASTRAY) & (own_depth > FAR),
+    )
+    rank = -squared + jnp.where(take(flat, jnp.where(behind, pixel, outer)) == FAR, radius**2, 0.0)
+    return valid, rank, ~behind, jnp.where(behind, inner, outer)
 
 
 def _segment(ax, ay, bx, by, x, y):
