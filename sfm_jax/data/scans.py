@@ -65,12 +65,13 @@ class PopulationScans:
         self._people = np.asarray(people, np.float32)
         self._mean = np.asarray(model.mean)
         self._identity = np.asarray(model.identity_basis).reshape(self._people.shape[1], -1)
-        self._expression = np.asarray(model.expression_basis).reshape(len(model.expression_basis), -1)
-        self._swelling = _swelling_field(model)
         bank = np.random.default_rng((seed, 0))
         # White noise is drawn once; each scan reads it from an offset of its own: 20 times faster, still white.
-        self._noise = bank.standard_normal(self._mean.size * 2, np.float32)
-        self._fields = _smooth_fields(bank, self._mean, count=32)
+        self._noise = np.float32(capture.noise) * bank.standard_normal(self._mean.size * 2, np.float32)
+        expression = np.asarray(model.expression_basis).reshape(len(model.expression_basis), -1)
+        fields, swelling = _smooth_fields(bank, self._mean, count=32), _swelling_field(model).reshape(1, -1)
+        self._counts = (len(expression), len(fields))
+        self._additive = np.concatenate([expression, fields, swelling])
 
     def __len__(self):
         return self.persons * self._scans_per_person
@@ -80,43 +81,43 @@ class PopulationScans:
 
     def batch(self, indices):
         indices = np.asarray(indices)
-        person = indices // self._scans_per_person
+        person = (indices // self._scans_per_person).astype(np.int32)
         draws = [self._draw(int(index)) for index in indices]
         neutral = self._mean.ravel() + self._people[person] @ self._identity
-        vertices = (neutral
-                    + np.stack([draw["expression"] for draw in draws]) @ self._expression
-                    + np.stack([draw["deformation"] for draw in draws]) @ self._fields)
-        vertices = vertices.reshape(len(indices), -1, 3)
+        # Expression, deformation and weight are one matrix product.
+        vertices = neutral + np.stack([draw["additive"] for draw in draws]) @ self._additive
+        vertices, neutral = vertices.reshape(len(indices), -1, 3), neutral.reshape(len(indices), -1, 3)
         for shape, draw in zip(vertices, draws, strict=True):
             self._disturb(shape, draw)
-        return {"vertices": vertices, "neutral": neutral.reshape(vertices.shape), "person": person.astype(np.int32)}
+        return {"vertices": vertices, "neutral": neutral, "person": person}
 
     def _draw(self, index):
         """All random numbers of one scan, from its index alone."""
-        c, rng = self._capture, np.random.Generator(np.random.Philox(key=self._seed, counter=[0, 0, 0, index]))
-        active = rng.random(len(self._expression)) < 6.0 / len(self._expression)
-        strength = np.minimum(rng.gamma(2.0, c.expression / 2.0, len(self._expression)), 1.0)
+        c, (expressions, fields) = self._capture, self._counts
+        rng = np.random.Generator(np.random.Philox(key=self._seed, counter=[0, 0, 0, index]))
+        active = rng.random(expressions) < 6.0 / expressions
+        strength = np.minimum(rng.gamma(2.0, c.expression / 2.0, expressions), 1.0)
         return {
-            "expression": (active * strength).astype(np.float32),
-            "deformation": (c.deformation * rng.standard_normal(len(self._fields))).astype(np.float32),
-            "weight": np.float32(c.weight * rng.standard_normal()),
-            "rotation": np.float32(np.deg2rad(c.rotation_degrees) * rng.standard_normal(3)),
-            "translation": np.float32(c.translation * rng.standard_normal(3)),
+            "additive": np.concatenate([active * strength, c.deformation * rng.standard_normal(fields),
+                                        c.weight * rng.standard_normal(1)]).astype(np.float32),
+            "rotation": np.deg2rad(c.rotation_degrees) * rng.standard_normal(3),
+            "translation": (c.translation * rng.standard_normal(3)).astype(np.float32),
             "noise_offset": int(rng.integers(self._mean.size)),
             "holes": rng.integers(len(self._mean), size=c.missing),
         }
 
     def _disturb(self, shape, draw):
-        """Weight, rigid error, noise and holes, in place on one scan [V, 3]."""
-        c = self._capture
-        shape += draw["weight"] * self._swelling
-        shape += np.cross(draw["rotation"], shape) + draw["translation"]  # first order: angles are about a degree
+        """Rigid error, noise and holes, in place on one scan [V, 3]."""
+        c, (x, y, z) = self._capture, draw["rotation"]
+        turn = np.array([[1.0, -z, y], [z, 1.0, -x], [-y, x, 1.0]], np.float32)  # first order: about a degree
+        np.add(shape @ turn.T, draw["translation"], out=shape)
         offset = draw["noise_offset"]
-        shape += c.noise * self._noise[offset:offset + shape.size].reshape(shape.shape)
+        shape += self._noise[offset:offset + shape.size].reshape(shape.shape)
         for centre in draw["holes"]:
-            squared = np.sum((self._mean - self._mean[centre]) ** 2, axis=1)
-            blend = np.clip(1.5 - np.sqrt(squared) / c.missing_radius, 0.0, 1.0)[:, None]
-            shape += blend * (self._mean - shape)
+            squared = np.einsum("vc,vc->v", away := self._mean - self._mean[centre], away)
+            near = np.flatnonzero(squared < (1.5 * c.missing_radius) ** 2)
+            blend = np.minimum(1.5 - np.sqrt(squared[near]) / c.missing_radius, 1.0)[:, None]
+            shape[near] += blend * (self._mean[near] - shape[near])
 
 
 def _smooth_fields(rng, mean, count):

@@ -31,7 +31,8 @@ from sfm_jax.training.parallel import AXIS
 from sfm_jax.training.task import Aux
 
 SPHERES = ("hard", "soft", "gaussian")
-SAMPLE = 1536  # training scans from which the start (input projection, classical fit, linear encoder) is computed
+SAMPLE = 1536       # training scans from which the start (input projection, linear encoder) is computed
+PRIOR_SAMPLE = 512  # of them, for the prior and noise level of the classical fit
 
 
 class SphereBasis:
@@ -49,7 +50,8 @@ class SphereBasis:
         self.neighbours = neighbour_table(self.model.topology.triangles, len(self.weights))
         order = np.random.default_rng(config.seed).permutation(len(self.train_scans))[:SAMPLE]
         self._sample = self.train_scans.batch(order)
-        self.classical = classical.fit_classical(self.train_scans, self._sample, self.model, config.components)
+        self.classical = classical.fit_classical(self.train_scans, _first(self._sample, PRIOR_SAMPLE), self.model,
+                                                 config.components)
         self.whitening = classical.fit_whitening(self._sample["vertices"], classical.pca_weights(self.model),
                                                  config.features)
         self.start_basis = self._start_basis()
@@ -172,6 +174,10 @@ class SphereBasis:
 
         self.learned_model(params).save(workdir / "model.npz")
         return write_report(self, params, state, workdir, run)
+
+
+def _first(record: dict, count: int) -> dict:
+    return {key: value[:count] for key, value in record.items()}
 
 
 def scan_sources(config, model: MorphableModel) -> tuple[ScanSource, ScanSource]:

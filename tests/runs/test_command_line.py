@@ -1,0 +1,78 @@
+"""The front door: exit codes and one-line errors of `python -m sfm_jax.main`, and a run on a folder of scans."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sfm_jax.morphable.model import MorphableModel
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, "-m", "sfm_jax.main", *map(str, arguments)], cwd=ROOT, text=True,
+                          capture_output=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory):
+    """A toy model file and a folder of 12 people with 3 scans each."""
+    import toy
+
+    root, model = tmp_path_factory.mktemp("scans"), toy.model(subdivisions=2)
+    model.save(root / "toy.npz")
+    rng = np.random.default_rng(0)
+    for person in range(12):
+        folder = root / "people" / f"person{person:02d}"
+        folder.mkdir(parents=True)
+        identity = rng.normal(size=6).astype(np.float32)
+        for scan in range(3):
+            vertices = np.asarray(model.decode(identity, rng.uniform(0, 0.5, 3).astype(np.float32)))
+            np.savez(folder / f"{scan}.npz", vertices=vertices + rng.normal(size=vertices.shape) * 0.2)
+    return root
+
+
+def folder_arguments(scans, workdir, *more):
+    return ("--config=configs/stage1.py", f"--workdir={workdir}", f"--config.model={scans / 'toy.npz'}",
+            f"--config.data.folder={scans / 'people'}", "--config.components=5", "--config.features=12",
+            "--config.batch_size=8", "--config.steps=12", "--config.log_every=4", *more)
+
+
+def test_training_on_a_folder_of_scans(scans, tmp_path):
+    done = run(*folder_arguments(scans, tmp_path / "run"))
+    assert done.returncode == 0, done.stderr
+    numbers = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert numbers["heldout/persons"] == 2 and numbers["run/steps"] == 12
+    assert numbers["codes/norm_deviation_max"] < 1e-5
+    assert numbers["heldout/vertex_error_mm"] < numbers["heldout/mean_face_error_mm"]
+    assert "<html" in (tmp_path / "run" / "report.html").read_text()[:200].lower()
+    learned = MorphableModel.load(tmp_path / "run" / "model.npz")
+    assert learned.identity_basis.shape == (5, 162, 3)
+
+    other = run(*folder_arguments(scans, tmp_path / "run", "--config.seed=1"))
+    assert other.returncode == 2
+    assert "seed is 0 there and 1 here" in other.stderr and other.stderr.count("\n") == 1
+    again = run(*folder_arguments(scans, tmp_path / "run"))
+    assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--config=configs/stage1.py", "--config.stepz=3"], "steps"),
+    (["--config=configs/stage1.py", "--config.steps=many"], "steps"),
+    (["--config=configs/absent.py"], "absent.py"),
+    ([], "--config is missing"),
+    (["--config=configs/stage1.py", "--config.sphere=round"], "sphere: found 'round', expected one of hard, soft, gaussian"),
+    (["--config=configs/stage1.py", "--config.data.folder=/nowhere"], "/nowhere: no such folder"),
+    (["--config=configs/stage1.py", "--config.model=/nowhere.npz"], "/nowhere.npz: no such file"),
+    (["--config=configs/stage1.py", "--config.data.persons=100000"], "100400 people asked"),
+])
+def test_bad_input_is_one_line_and_writes_nothing(arguments, message, tmp_path):
+    refused = run(*arguments, f"--workdir={tmp_path / 'run'}")
+    assert refused.returncode == 2
+    assert message in refused.stderr
+    assert refused.stderr.strip().count("\n") == 0
+    assert not (tmp_path / "run").exists()
