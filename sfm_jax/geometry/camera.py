@@ -10,6 +10,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from sfm_jax.geometry.vector import normalise
+
 BEHIND = -1e30  # nearness of a point that is not in front of a perspective camera: its triangles are not drawn
 NEAR = 1.0  # mm: the nearest distance that a perspective camera sees
 
@@ -57,6 +59,14 @@ class Orthographic:
         """World vertices [..., V, 3] mm to (x px, y px, nearness)."""
         return orthographic(to_camera(vertices, self.rotation, self.translation), self.scale, self.centre)
 
+    def unproject(self, depth: jax.Array) -> jax.Array:
+        """Camera-space points [H, W, 3] mm of a depth image [H, W] (-z in mm)."""
+        return _parallel_points(depth, self.scale, self.centre)
+
+    def towards_eye(self, positions: jax.Array) -> jax.Array:
+        """Unit vectors [..., 3] from camera-space positions [..., 3] to the viewer: +z, the rays are parallel."""
+        return jnp.broadcast_to(jnp.array([0.0, 0.0, 1.0], positions.dtype), positions.shape)
+
     def crop(self, corner: jax.Array, zoom: jax.Array) -> "Orthographic":
         """The camera of the image cut at pixel `corner` [2] and then enlarged `zoom` times."""
         return self.replace(scale=self.scale * zoom, centre=(self.centre - corner) * zoom)
@@ -75,6 +85,14 @@ class WeakPerspective:
         """World vertices [..., V, 3] mm to (x px, y px, nearness), all at the scale of the object's origin."""
         points = to_camera(vertices, self.rotation, self.translation)
         return weak_perspective(points, self.focal, self.centre, -self.translation[2])
+
+    def unproject(self, depth: jax.Array) -> jax.Array:
+        """Camera-space points [H, W, 3] mm of a depth image [H, W] (-z in mm)."""
+        return _parallel_points(depth, self.focal / -self.translation[2], self.centre)
+
+    def towards_eye(self, positions: jax.Array) -> jax.Array:
+        """Unit vectors [..., 3] from camera-space positions [..., 3] to the viewer: +z, the rays are parallel."""
+        return jnp.broadcast_to(jnp.array([0.0, 0.0, 1.0], positions.dtype), positions.shape)
 
     def crop(self, corner: jax.Array, zoom: jax.Array) -> "WeakPerspective":
         """The camera of the image cut at pixel `corner` [2] and then enlarged `zoom` times."""
@@ -95,12 +113,34 @@ class Perspective:
         points = to_camera(vertices, self.rotation, self.translation)
         return perspective(points, self.focal, self.centre, -self.translation[2])
 
+    def unproject(self, depth: jax.Array) -> jax.Array:
+        """Camera-space points [H, W, 3] mm of a depth image [H, W] (-z in mm)."""
+        right, up = _rays(depth.shape, self.centre)
+        return jnp.stack([right * depth / self.focal, up * depth / self.focal, -depth], -1)
+
+    def towards_eye(self, positions: jax.Array) -> jax.Array:
+        """Unit vectors [..., 3] from camera-space positions [..., 3] to the pinhole."""
+        return normalise(-positions)
+
     def crop(self, corner: jax.Array, zoom: jax.Array) -> "Perspective":
         """The camera of the image cut at pixel `corner` [2] and then enlarged `zoom` times."""
         return self.replace(focal=self.focal * zoom, centre=(self.centre - corner) * zoom)
 
 
 Camera = Orthographic | WeakPerspective | Perspective
+
+
+def _rays(image_size: tuple[int, int], centre: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Pixels [H, W] to the right of and above `centre`, at every pixel's centre."""
+    height, width = image_size
+    right = jnp.arange(width, dtype=jnp.float32) + 0.5 - centre[0]
+    up = centre[1] - jnp.arange(height, dtype=jnp.float32) - 0.5
+    return jnp.broadcast_to(right, image_size), jnp.broadcast_to(up[:, None], image_size)
+
+
+def _parallel_points(depth: jax.Array, scale: jax.Array, centre: jax.Array) -> jax.Array:
+    right, up = _rays(depth.shape, centre)
+    return jnp.stack([right / scale, up / scale, -depth], -1)
 
 
 def frame(vertices: jax.Array, image_size: tuple[int, int], rotation: jax.Array, fill: float = 0.8,

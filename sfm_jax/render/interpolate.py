@@ -36,6 +36,18 @@ def interpolate(
     return blended.reshape(height, width, -1), jnp.stack(weights, -1).reshape(height, width, 3)
 
 
+def blend(values: jax.Array, triangles: jax.Array, ids: jax.Array, weights: jax.Array) -> jax.Array:
+    """Corner values [N, C] of triangles [F, 3] into that list, by the weights [H, W, 3] of `interpolate`: [H, W, C].
+
+    For values with triangles of their own (UV) and for a second pass over the same image.
+    """
+    corner = take(jnp.asarray(triangles), jnp.maximum(ids, 0).reshape(-1))
+    visible = (ids >= 0).reshape(-1)
+    flat = weights.reshape(-1, 3)
+    total = sum(flat[:, k, None] * corner_rows(values, corner[:, k], visible) for k in range(3))
+    return total.reshape(*ids.shape, -1)
+
+
 @jax.custom_jvp
 def corner_rows(table: jax.Array, index: jax.Array, used: jax.Array) -> jax.Array:
     """table[index] for table [V, C] and index [P]; no gradient flows to rows that are not `used` [P].

@@ -1,0 +1,191 @@
+"""The renderer: which triangle each pixel sees, what is there, how it is lit, and soft edges around it.
+
+Deferred shading: visibility (no gradient) finds one triangle per pixel; attributes are interpolated from that
+triangle's corners, lit, blended softly across silhouettes and laid over the background. All but visibility is
+differentiable, and the memory is a few arrays of the size of the image, whatever the number of triangles.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import checkify
+
+from sfm_jax.geometry.camera import Camera, Orthographic, Perspective, frame, to_camera
+from sfm_jax.geometry.mesh import Edges, edge_list, vertex_normals
+from sfm_jax.geometry.rotation import rotation_from_6d
+from sfm_jax.geometry.vector import normalise
+from sfm_jax.render.caps import Caps, default_caps
+from sfm_jax.render.interpolate import blend, interpolate
+from sfm_jax.render.shading import Light
+from sfm_jax.render.silhouette import contour_band, soften
+from sfm_jax.render.visibility import BACKENDS, check_image_size, check_mesh, visibility
+
+
+class Surface(NamedTuple):
+    """What a renderer knows of a mesh beside its vertices, made once by `surface`.
+
+    triangles [F, 3]; edges; uv [U, 2] with uv_triangles [F, 3], or None. A pytree of NumPy arrays: close over it
+    or pass it to a jitted function.
+    """
+
+    triangles: np.ndarray
+    edges: Edges
+    uv: np.ndarray | None = None
+    uv_triangles: np.ndarray | None = None
+
+
+class Rendering(NamedTuple):
+    """An image [H, W, C] and what it was made of.
+
+    colour [H, W, C] over the background and alpha [H, W] in [0, 1] are soft at silhouettes. The others belong to the
+    surface seen at the pixel's centre and are zero on the background: depth [H, W] in mm along the viewing axis,
+    normals [H, W, 3] unit in camera space, uv [H, W, 2] (None without a UV layout), triangle [H, W] int32 (-1:
+    none). overflow [] int32 and demand: see `check_overflow`.
+    """
+
+    colour: jax.Array
+    alpha: jax.Array
+    depth: jax.Array
+    normals: jax.Array
+    uv: jax.Array | None
+    triangle: jax.Array
+    overflow: jax.Array
+    demand: Caps
+
+
+def surface(triangles: np.ndarray, uv: np.ndarray | None = None, uv_triangles: np.ndarray | None = None) -> Surface:
+    """The Surface of triangles [F, 3], outward counter-clockwise; uv [U, 2] with its own triangles where it has seams.
+
+    Raises:
+      ValueError: a uv_triangles of another length than triangles.
+    """
+    triangles = np.asarray(triangles, np.int32)
+    if uv is not None:
+        uv_triangles = triangles if uv_triangles is None else np.asarray(uv_triangles, np.int32)
+        if uv_triangles.shape != triangles.shape or uv_triangles.max() >= len(uv):
+            raise ValueError(f"uv_triangles: shape {uv_triangles.shape} up to index {uv_triangles.max()}, "
+                             f"expected {triangles.shape} below {len(uv)}")
+        uv = np.asarray(uv, np.float32)
+    return Surface(triangles, edge_list(triangles), uv, uv_triangles)
+
+
+def render(
+    vertices: jax.Array, surface: Surface, camera: Camera, image_size: tuple[int, int], *, albedo: jax.Array,
+    light: Light | None = None, background: jax.Array | float = 0.0, edge_width: float = 2.0,
+    backend: str | None = None, caps: Caps | None = None, cull: bool = False,
+) -> Rendering:
+    """Render one mesh; differentiable in vertices, camera, albedo, light and background. jit, vmap and grad compose.
+
+    Args:
+      vertices: [V, 3] mm.
+      surface: the mesh's connectivity, from `surface`.
+      camera: Orthographic, WeakPerspective or Perspective.
+      image_size: (height, width).
+      albedo: [V, C] linear RGB at the vertices; without light anything else, C as large as you like.
+      light: SphericalHarmonics or PointLight; None shows the albedo itself.
+      background: what the mesh is laid over: a number, [C] or [H, W, C].
+      edge_width: pixels over which silhouettes fade, outer ones and those of the face over itself; 0 is hard, and
+        without gradients there. Wider reaches farther in a fit, narrower is sharper.
+      backend: "fragments", "window" or "tiles" (`sfm_jax.render.visibility`); None is the fastest here.
+      caps: capacities, from `suggest_caps`; None is generous ones, and slower.
+      cull: leave out triangles that face away. Right for closed surfaces.
+
+    Raises:
+      ValueError: wrong shapes, indices out of range, an empty image; outside jit non-finite vertices. Under jit
+        triangles with non-finite corners are not drawn; `jax.experimental.checkify.checkify(f, checkify.user_checks)`
+        of the function that calls this reports them, and overflow, as errors.
+    """
+    check_mesh(vertices, surface.triangles)
+    check_image_size(image_size)
+    if albedo.ndim != 2 or len(albedo) != len(vertices):
+        raise ValueError(f"albedo: shape {albedo.shape}, expected [{len(vertices)}, C]")
+    triangles, edges = surface.triangles, surface.edges
+    caps = caps or default_caps(image_size, len(triangles), edge_width)
+    points = camera.project(vertices)
+    seen = visibility(points, triangles, image_size, backend, caps, cull)
+    overflow, demand = seen.overflow, seen.demand
+
+    in_camera = to_camera(vertices, camera.rotation, camera.translation)
+    vertex_normal = vertex_normals(in_camera, triangles)
+    table = [albedo, -in_camera[:, 2:]] + ([vertex_normal] if light else [])
+    values, weights = interpolate(jnp.concatenate(table, 1), points, triangles, seen.triangle, isinstance(camera, Perspective))
+    channels = albedo.shape[1]
+    colour, depth = values[..., :channels], values[..., channels]
+    # Apart, so that the compiler drops normals that nobody uses.
+    normals = normalise(values[..., channels + 1:] if light else blend(vertex_normal, triangles, seen.triangle, weights))
+    visible = seen.triangle >= 0
+    if light:
+        positions = camera.unproject(depth)
+        shaded = light(colour, normals, positions, camera.towards_eye(positions))
+        colour = jnp.where(visible[..., None], shaded, 0.0)
+
+    layer = jnp.concatenate([colour, visible[..., None].astype(colour.dtype)], -1)
+    if edge_width:
+        band = contour_band(points, triangles, edges, seen, edge_width, caps, cull)
+        layer = soften(layer, points, edges, band, edge_width)
+        overflow, demand = overflow + band.overflow, Caps(*map(sum, zip(demand, band.demand, strict=True)))
+    checkify.debug_check(jnp.isfinite(points).all(), "render: non-finite vertices or camera")
+    checkify.debug_check(overflow == 0, "render: {overflow} list entries did not fit, see check_overflow", overflow=overflow)
+    colour, alpha = layer[..., :-1], layer[..., -1]
+    return Rendering(
+        colour + (1 - alpha)[..., None] * background, alpha, depth, normals,
+        None if surface.uv is None else blend(surface.uv, surface.uv_triangles, seen.triangle, weights),
+        seen.triangle, overflow, demand)
+
+
+def suggest_caps(
+    vertices: jax.Array, surface: Surface, image_size: tuple[int, int], edge_width: float = 2.0,
+    cameras: Camera | None = None, cull: bool = False, margin: float = 1.25,
+) -> Caps:
+    """Capacities for every backend that hold `vertices` [V, 3] in each of `cameras` (leading dimension), and a margin.
+
+    None is 64 cameras all around the mesh, in which its bounding sphere fills the image: then give the margin what
+    expressions, and cameras that come closer, may add. To be called once, outside jit.
+    """
+    check_mesh(vertices, surface.triangles)
+    check_image_size(image_size)
+    if cameras is None:
+        directions = jax.random.normal(jax.random.key(0), (64, 6))
+        cameras = jax.vmap(lambda six: frame(vertices, image_size, rotation_from_6d(six), fill=1.0))(directions)
+    caps = default_caps(image_size, len(surface.triangles), edge_width)
+
+    @jax.jit
+    def visible_demand(camera):
+        points, triangles = camera.project(vertices), jnp.asarray(surface.triangles)
+        parts = [backend(points, triangles, image_size, caps, cull)[2] for backend in BACKENDS.values()]
+        return Caps(**{name: count for part in parts for name, count in part.items()})
+
+    def contour_demand(caps):
+        def demand(camera):
+            points = camera.project(vertices)
+            seen = visibility(points, surface.triangles, image_size, "fragments", caps, cull)
+            return contour_band(points, surface.triangles, surface.edges, seen, edge_width, caps, cull).demand
+        return jax.jit(demand)
+
+    need = _largest(jax.lax.map(visible_demand, cameras))
+    while edge_width:
+        caps = caps._replace(fragments=need.fragments)
+        contour = _largest(jax.lax.map(contour_demand(caps), cameras))
+        if all(count <= have for count, have in zip(contour, caps, strict=True)):
+            need = Caps(*map(max, zip(need, contour, strict=True)))
+            break
+        caps = Caps(*(max(have, 2 * count) for count, have in zip(contour, caps, strict=True)))
+    return _with_margin(need, margin)
+
+
+def check_overflow(rendering: Rendering) -> None:
+    """ValueError, with capacities that would do, if the rendering (or a batch of them) lost anything. Not under jit."""
+    lost = int(np.max(rendering.overflow))
+    if lost > 0:
+        # Twice: what a full list cut off was not seen by the lists after it.
+        raise ValueError(f"render: {lost} list entries did not fit; caps={_with_margin(_largest(rendering.demand), 2.0)} would do")
+
+
+def _largest(demand: Caps) -> Caps:
+    return Caps(*(int(np.max(count)) for count in demand))
+
+
+def _with_margin(need: Caps, margin: float) -> Caps:
+    return Caps(*(int(np.ceil(margin * count / 64)) * 64 for count in need))
