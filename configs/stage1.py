@@ -29,8 +29,8 @@ def get_config():
     config.data.capture = ConfigDict()  # how scans differ from the clean neutral face; see data/scans.py
     config.data.capture.expression = 0.35        # mean activation of an active unit
     config.data.capture.noise = 0.6              # mm
-    config.data.capture.deformation = 2.0        # mm
-    config.data.capture.weight = 1.2             # mm
+    config.data.capture.deformation = 1.5        # mm
+    config.data.capture.weight = 2.0             # mm
     config.data.capture.rotation_degrees = 1.0
     config.data.capture.translation = 1.0        # mm
     config.data.capture.missing = 3              # holes a scan
@@ -54,7 +54,7 @@ def get_config():
     config.loss = ConfigDict()
     config.loss.neutral = 1.0           # the person's neutral face, from z alone
     config.loss.scan = 0.3              # the scan itself, from z and the expression
-    config.loss.identity = 0.05         # margin softmax over the training people
+    config.loss.identity = 0.1          # margin softmax over the training people
     config.loss.expression = 0.02       # squared activation
     config.loss.sphere = 1.0            # "soft" only: (|c|/r - 1)^2
     config.loss.kl = 0.001              # "gaussian" only: batch moments against N(0, I)
@@ -65,12 +65,12 @@ def get_config():
     config.loss.norm_bound = 20.0       # mm, root mean square
 
     # Training.
-    config.steps = 1500
+    config.steps = 700
     config.batch_size = 128             # over all devices
     config.executor = "pmap"            # or "shard_map"
     config.ema_decay = 0.0              # 0: off
     config.log_every = 25
-    config.save_every = 500
+    config.save_every = 250
     config.keep = 2
     config.optimiser = ConfigDict()
     config.optimiser.name = "adam"
@@ -80,5 +80,5 @@ def get_config():
     config.optimiser.weight_decay = 0.0
     config.optimiser.clip_norm = 10.0
     config.optimiser.multipliers = ConfigDict()
-    config.optimiser.multipliers.basis = 1.0     # the basis and the radius, relative to the encoder
+    config.optimiser.multipliers.basis = 0.3     # the basis and the radius, relative to the encoder
     return config

@@ -7,6 +7,7 @@ Exit code 0: done, or stopped by SIGTERM with everything saved (run again to go 
 
 import os
 import sys
+import time
 from pathlib import Path
 
 from absl import flags
@@ -21,6 +22,7 @@ _FREE_KEYS = frozenset({"log_every", "save_every", "keep", "executor"})
 
 def main(argv: list[str] | None = None) -> int:
     """Run; returns the exit code."""
+    begin = time.perf_counter()
     try:
         config, workdir = read_command_line(sys.argv if argv is None else argv)
     except InputError as error:
@@ -38,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         workdir = open_workdir(workdir, config, free_keys=_FREE_KEYS)
     except ValueError as error:
         return _refuse(error)
-    result = loop.train(task, config, workdir)
+    result = loop.train(task, config, workdir, begin)
     if not result.preempted:
         numbers = task.finish(result.params, result.state, workdir, result)
         _print_numbers(numbers, workdir)

@@ -19,6 +19,8 @@ import numpy as np
 from sfm_jax.morphable.default import Population
 from sfm_jax.morphable.model import MorphableModel
 
+# Deformation fields and noise are of the scanner, the same for every source: only their mixture is the scan's own.
+CAPTURE_SEED = 20240
 MESH_SUFFIXES = (".obj", ".ply", ".npz")
 
 
@@ -47,8 +49,8 @@ class Capture:
 
     expression: float = 0.35
     noise: float = 0.6
-    deformation: float = 2.0
-    weight: float = 1.2
+    deformation: float = 1.5
+    weight: float = 2.0
     rotation_degrees: float = 1.0
     translation: float = 1.0
     missing: int = 3
@@ -65,7 +67,7 @@ class PopulationScans:
         self._people = np.asarray(people, np.float32)
         self._mean = np.asarray(model.mean)
         self._identity = np.asarray(model.identity_basis).reshape(self._people.shape[1], -1)
-        bank = np.random.default_rng((seed, 0))
+        bank = np.random.default_rng(CAPTURE_SEED)
         # White noise is drawn once; each scan reads it from an offset of its own: 20 times faster, still white.
         self._noise = np.float32(capture.noise) * bank.standard_normal(self._mean.size * 2, np.float32)
         expression = np.asarray(model.expression_basis).reshape(len(model.expression_basis), -1)

@@ -101,38 +101,41 @@ def render(
     check_image_size(image_size)
     if albedo.ndim != 2 or len(albedo) != len(vertices):
         raise ValueError(f"albedo: shape {albedo.shape}, expected [{len(vertices)}, C]")
-    triangles, edges = surface.triangles, surface.edges
+    triangles = surface.triangles
     caps = caps or default_caps(image_size, len(triangles), edge_width)
-    points = camera.project(vertices)
+    points = jax.lax.stop_gradient(camera.project(vertices))
     seen = visibility(points, triangles, image_size, backend, caps, cull)
-    overflow, demand = seen.overflow, seen.demand
+    band, overflow, demand = None, seen.overflow, seen.demand
+    if edge_width:
+        band = contour_band(points, triangles, surface.edges, seen, edge_width, caps, cull)
+        overflow, demand = overflow + band.overflow, Caps(*map(sum, zip(demand, band.demand, strict=True)))
+    checkify.debug_check(jnp.isfinite(points).all(), "render: non-finite vertices or camera")
+    checkify.debug_check(overflow == 0, "render: {overflow} list entries did not fit, see check_overflow", overflow=overflow)
+    values = _deferred(vertices, camera, albedo, light, background, surface, seen.triangle, band, edge_width)
+    return Rendering(*values, seen.triangle, overflow, demand)
 
+
+def _deferred(vertices, camera, albedo, light, background, surface, ids, band, edge_width):
+    """All that is differentiable: colour, alpha, depth, normals and uv of the triangles `ids` [H, W]."""
+    triangles, channels, visible = surface.triangles, albedo.shape[1], ids >= 0
+    points = camera.project(vertices)
     in_camera = to_camera(vertices, camera.rotation, camera.translation)
     vertex_normal = vertex_normals(in_camera, triangles)
     table = [albedo, -in_camera[:, 2:]] + ([vertex_normal] if light else [])
-    values, weights = interpolate(jnp.concatenate(table, 1), points, triangles, seen.triangle, isinstance(camera, Perspective))
-    channels = albedo.shape[1]
+    values, weights = interpolate(jnp.concatenate(table, 1), points, triangles, ids, isinstance(camera, Perspective))
     colour, depth = values[..., :channels], values[..., channels]
     # Apart, so that the compiler drops normals that nobody uses.
-    normals = normalise(values[..., channels + 1:] if light else blend(vertex_normal, triangles, seen.triangle, weights))
-    visible = seen.triangle >= 0
+    normals = normalise(values[..., channels + 1:] if light else blend(vertex_normal, triangles, ids, weights))
     if light:
         positions = camera.unproject(depth)
         shaded = light(colour, normals, positions, camera.towards_eye(positions))
         colour = jnp.where(visible[..., None], shaded, 0.0)
-
     layer = jnp.concatenate([colour, visible[..., None].astype(colour.dtype)], -1)
-    if edge_width:
-        band = contour_band(points, triangles, edges, seen, edge_width, caps, cull)
-        layer = soften(layer, points, edges, band, edge_width)
-        overflow, demand = overflow + band.overflow, Caps(*map(sum, zip(demand, band.demand, strict=True)))
-    checkify.debug_check(jnp.isfinite(points).all(), "render: non-finite vertices or camera")
-    checkify.debug_check(overflow == 0, "render: {overflow} list entries did not fit, see check_overflow", overflow=overflow)
+    if band is not None:
+        layer = soften(layer, points, surface.edges, band, edge_width)
     colour, alpha = layer[..., :-1], layer[..., -1]
-    return Rendering(
-        colour + (1 - alpha)[..., None] * background, alpha, depth, normals,
-        None if surface.uv is None else blend(surface.uv, surface.uv_triangles, seen.triangle, weights),
-        seen.triangle, overflow, demand)
+    uv = None if surface.uv is None else blend(surface.uv, surface.uv_triangles, ids, weights)
+    return colour + (1 - alpha)[..., None] * background, alpha, depth, normals, uv
 
 
 def suggest_caps(

@@ -9,7 +9,7 @@ from sfm_jax.geometry.adjacency import vertex_areas
 from sfm_jax.morphable.model import MorphableModel
 from sfm_jax.morphable.statistics import map_fit, weighted_pca
 
-NOISE_SIGMAS = (1.0, 2.0, 4.0, 8.0, 16.0)  # mm, tried for the maximum a posteriori fit
+NOISE_SIGMAS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)  # mm, tried for the maximum a posteriori fit
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,8 +31,9 @@ from sfm_jax.training.parallel import AXIS
 from sfm_jax.training.task import Aux
 
 SPHERES = ("hard", "soft", "gaussian")
-SAMPLE = 1536       # training scans from which the start (input projection, linear encoder) is computed
-PRIOR_SAMPLE = 512  # of them, for the prior and noise level of the classical fit
+SAMPLE = 4096       # training scans from which the linear start of the encoder is computed
+WHITENING_SAMPLE = 1536  # of them, for the encoder's input projection
+PRIOR_SAMPLE = 256  # of them, for the prior and noise level of the classical fit
 
 
 class SphereBasis:
@@ -52,7 +53,7 @@ class SphereBasis:
         self._sample = self.train_scans.batch(order)
         self.classical = classical.fit_classical(self.train_scans, _first(self._sample, PRIOR_SAMPLE), self.model,
                                                  config.components)
-        self.whitening = classical.fit_whitening(self._sample["vertices"], classical.pca_weights(self.model),
+        self.whitening = classical.fit_whitening(self._sample["vertices"][:WHITENING_SAMPLE], classical.pca_weights(self.model),
                                                  config.features)
         self.start_basis = self._start_basis()
         self.encoder = ScanEncoder(config.components, len(self.model.expression_basis), tuple(config.hidden))
@@ -68,15 +69,16 @@ class SphereBasis:
     def init(self, rng: jax.Array, batch: dict):
         """Parameters at the classical start; the state holds the encoder's fixed input projection."""
         del batch
-        encoder_rng, class_rng = jax.random.split(rng)
-        targets, radius = self._start_codes()
+        targets, radius = self._start_codes(self._sample["neutral"])
+        _, expression = self.classical.fit(self._sample["vertices"], self.model, classical.pca_weights(self.model))
+        targets = np.concatenate([targets, expression], axis=1)
         kernel, bias = classical.ridge(self.whitening(self._sample["vertices"]), targets, penalty=1e-2)
-        encoder = self.encoder.init(encoder_rng, jnp.zeros((1, kernel.shape[0])))["params"]
+        encoder = self.encoder.init(rng, jnp.zeros((1, kernel.shape[0])))["params"]
         encoder["linear"] = {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}
-        class_weights = jax.random.normal(class_rng, (self.train_scans.persons, self.config.components))
+        people, _ = self._start_codes(self.train_scans.neutral_shapes())
         params = {
             "encoder": encoder,
-            "classes": sphere.normalise(class_weights),
+            "classes": sphere.normalise(jnp.asarray(people)),
             "basis": jnp.asarray(self.start_basis),
             "log_radius": jnp.log(jnp.asarray(radius, jnp.float32)),
         }
@@ -140,19 +142,16 @@ class SphereBasis:
             basis[-1] = 0.0
         return basis
 
-    def _start_codes(self):
-        """Targets [N, d + E] of the linear encoder on the sample, and the radius."""
+    def _start_codes(self, shapes):
+        """Classical codes [N, d] of clean shapes [N, V, 3], lifted to the sphere where there is one; the radius."""
         used = self.config.components - int(self._has_slack)
-        codes = best_gaussian_codes(self._sample["neutral"], self.classical.mean, self.classical.basis[:used],
+        codes = best_gaussian_codes(shapes, self.classical.mean, self.classical.basis[:used],
                                     classical.pca_weights(self.model))
-        lengths = np.linalg.norm(codes, axis=1)
         if self.config.sphere == "gaussian":
-            radius = 1.0
-        else:
-            radius = float(np.percentile(lengths, 95) if self._has_slack else lengths.mean())
-        identity_codes = classical.lift_to_sphere(codes, radius) if self._has_slack else codes / radius
-        _, expression = self.classical.fit(self._sample["vertices"], self.model, classical.pca_weights(self.model))
-        return np.concatenate([identity_codes, expression], axis=1), radius
+            return codes, 1.0
+        lengths = np.linalg.norm(codes, axis=1)
+        radius = float(np.percentile(lengths, 95) if self._has_slack else lengths.mean())
+        return classical.lift_to_sphere(codes, radius) if self._has_slack else codes / radius, radius
 
     @property
     def _has_slack(self):

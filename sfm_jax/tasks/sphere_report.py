@@ -1,6 +1,7 @@
 """The report of a stage 1 run: numbers, curves and faces of held-out people."""
 
 import os
+import time
 from pathlib import Path
 
 import jax
@@ -26,7 +27,8 @@ def write_report(task, params, state, workdir: Path, run) -> dict:
     heldout = measure_heldout(task, params, state)
     numbers, verifications = summarise(task, heldout, params)
     numbers |= {
-        "run/seconds": run.seconds, "run/compile_seconds": run.compile_seconds, "run/steps": run.step,
+        "run/seconds": time.perf_counter() - run.begin, "run/train_seconds": run.train_seconds,
+        "run/compile_seconds": run.compile_seconds, "run/steps": run.step,
         "run/steps_per_second": run.steps_per_second, "run/device": run.device, "run/processors": os.cpu_count() or 0,
         "run/jax": jax.__version__, "run/sphere": task.config.sphere, "run/components": task.config.components,
     }

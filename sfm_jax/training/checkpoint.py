@@ -12,11 +12,18 @@ log = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """The checkpoints of one workdir. A context manager: on leaving it waits for a save under way."""
+    """The checkpoints of one workdir. A context manager: on leaving it waits for a save under way.
+
+    They hold NumPy arrays, so they are the same for either executor and any number of devices and processes.
+    """
 
     def __init__(self, workdir: Path, keep: int):
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
-        self._manager = ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
+        self._folder = (workdir / "checkpoints").absolute()
+        self._manager = ocp.CheckpointManager(
+            self._folder,
+            options=ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True),
+            # Named, for orbax would otherwise guess from the newest folder what all of them hold: it may be damaged.
+            item_handlers=ocp.StandardCheckpointHandler())
 
     def __enter__(self):
         return self
@@ -29,16 +36,36 @@ class Checkpoints:
         """Start saving; returns as soon as the arrays are copied. A step that is saved already is left alone."""
         step = int(train.step)
         if step != self._manager.latest_step():
-            self._manager.save(step, args=ocp.args.StandardSave(train))
+            self._manager.save(step, args=ocp.args.StandardSave(jax.device_get(train)))
 
     def restore(self, like: TrainState) -> TrainState | None:
-        """The newest checkpoint that can be read, or None. One that cannot be read is named and passed over."""
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        """The newest checkpoint that can be read; None where there is none.
+
+        Newer ones that cannot be read are named and removed, for their steps come again. If not one can be read, all
+        are left as they are: ValueError.
+        """
+        like = jax.device_get(like)
+        unreadable = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
-                return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+                restored = self._manager.restore(step, args=ocp.args.StandardRestore(like))
+                _check_shapes(restored, like)
             except Exception as error:  # orbax and tensorstore raise many kinds on damaged files
-                reason = " ".join(str(error).split())[:200]
-                log.warning("checkpoint %s cannot be read and is passed over: %s", step, reason)
-                self._manager.delete(step)
+                unreadable[step] = " ".join(str(error).split())[:200]
+                continue
+            for damaged, reason in unreadable.items():
+                log.warning("checkpoint %s cannot be read, going on from %s: %s", damaged, step, reason)
+                self._manager.delete(damaged)
+            return restored
+        if unreadable:
+            step, reason = next(iter(unreadable.items()))
+            raise ValueError(f"{self._folder}: no checkpoint of this run can be read ({step}: {reason}); "
+                             "remove the folder to train from the start")
         return None
+
+
+def _check_shapes(found, expected):
+    """Orbax compares the names of the arrays; this their shapes."""
+    for (path, leaf), like in zip(jax.tree.leaves_with_path(found), jax.tree.leaves(expected), strict=True):
+        if leaf.shape != like.shape:
+            raise ValueError(f"{jax.tree_util.keystr(path)}: found shape {leaf.shape}, expected {like.shape}")

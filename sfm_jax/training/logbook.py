@@ -61,7 +61,8 @@ class Logbook:
             self._bar.update(self._row, completed=step, loss=f"loss {metrics['loss']:.4f}", rate=f"{rate:.1f} steps/s")
         else:
             left = (self._steps - step) / rate
-            print(f"step {step}/{self._steps}  loss {metrics['loss']:.4f}  {rate:.1f} steps/s  {left:.0f} s left", flush=True)
+            print(f"step {step}/{self._steps}  loss {metrics['loss']:.4f}  {rate:.1f} steps/s  {left:.0f} s left",
+                  flush=True)
 
 
 def read_metrics(file: Path) -> list[dict]:

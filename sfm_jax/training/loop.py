@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+from jax.experimental import multihost_utils
 
 from sfm_jax.training.checkpoint import Checkpoints
 from sfm_jax.training.logbook import Logbook
@@ -27,31 +28,34 @@ class Result:
     state: dict
     history: list[dict]     # the lines of metrics.jsonl
     step: int
-    seconds: float          # of this process's loop, compilation included
+    begin: float            # time.perf_counter() when this process began
+    train_seconds: float    # of this process's loop, compilation included
     compile_seconds: float  # until the first step was done
     steps_per_second: float # after that
     preempted: bool
     device: str
 
 
-def train(task: Task, config, workdir: Path) -> Result:
+def train(task: Task, config, workdir: Path, begin: float | None = None) -> Result:
     """Train to config.steps, from the newest checkpoint of `workdir` where there is one.
 
-    SIGTERM saves and returns with `preempted`. A loss that is not finite raises FloatingPointError naming its step,
-    and is never saved.
+    begin: time.perf_counter() when the process began, for the report; None is now.
+
+    SIGTERM saves and returns with `preempted`. A loss or a gradient that is not finite raises FloatingPointError
+    naming its step, and is never saved.
     """
-    begin = time.perf_counter()
+    train_begin = time.perf_counter()
     dataset = task.dataset(process_batch_size(config.batch_size), config.seed)
     params, state = task.init(jax.random.key(config.seed), dataset[0])
     optimiser = create_optimiser(config.optimiser, config.steps, task.param_labels(params))
     executor = create_executor(config.executor, train_step(task, optimiser, config.seed, config.ema_decay))
     fresh = TrainState.create(params, state, optimiser, averaged=bool(config.ema_decay))
-    with Checkpoints(workdir, config.keep) as checkpoints, _sigterm() as stop_asked:
+    with Checkpoints(workdir, config.keep) as checkpoints, _StopRequest() as stop:
         restored = checkpoints.restore(fresh)
         current = fresh if restored is None else restored
         start = step = int(current.step)
         train_state = executor.replicate(current)
-        compile_seconds, first_done = 0.0, begin
+        compile_seconds, first_done = 0.0, train_begin
         with Logbook(workdir, start, config.steps) as logbook:
             pending = []
             for step, batch in _prefetched(dataset, start, config.steps):
@@ -60,8 +64,8 @@ def train(task: Task, config, workdir: Path) -> Result:
                 if step == start + 1:
                     jax.block_until_ready(metrics)
                     first_done = time.perf_counter()
-                    compile_seconds = first_done - begin
-                stopping = stop_asked.is_set() or step == config.steps
+                    compile_seconds = first_done - train_begin
+                stopping = stop.asked(step) or step == config.steps
                 saving = stopping or step % config.save_every == 0
                 if saving or step % config.log_every == 0 or step == start + 1:
                     values = _fetch(pending, executor)
@@ -76,19 +80,21 @@ def train(task: Task, config, workdir: Path) -> Result:
         final = jax.device_get(executor.first(train_state))
     now = time.perf_counter()
     return Result(
-        params=final.ema or final.params, state=final.state, history=history, step=step, seconds=now - begin,
-        compile_seconds=compile_seconds, steps_per_second=(step - start - 1) / max(now - first_done, 1e-9) if step > start + 1 else 0.0,
+        params=final.ema or final.params, state=final.state, history=history, step=step,
+        begin=train_begin if begin is None else begin, train_seconds=now - train_begin,
+        compile_seconds=compile_seconds,
+        steps_per_second=(step - start - 1) / max(now - first_done, 1e-9) if step > start + 1 else 0.0,
         preempted=step < config.steps, device=f"{jax.device_count()} x {jax.devices()[0].device_kind}")
 
 
 def _fetch(pending, executor) -> dict[str, float]:
-    """The metrics of the last of the pending steps, after checking the loss of every one."""
+    """The metrics of the last of the pending steps, after checking the loss and the gradient of every one."""
     steps, metrics = zip(*pending, strict=True)
     fetched = jax.device_get([executor.first(one) for one in metrics])
     for step, values in zip(steps, fetched, strict=True):
-        if not math.isfinite(values["loss"]):
+        if not math.isfinite(values["loss"] + values["gradient_norm"]):
             culprits = [name for name, value in values.items() if not math.isfinite(value)]
-            raise FloatingPointError(f"step {step}: not finite: {', '.join(culprits)}; nothing was saved after this step")
+            raise FloatingPointError(f"step {step}: not finite: {', '.join(culprits)}; nothing was saved after that")
     return {name: float(value) for name, value in fetched[-1].items()}
 
 
@@ -125,14 +131,22 @@ def _prefetched(dataset, start: int, stop: int, depth: int = 2) -> Iterator[tupl
         thread.join()
 
 
-class _sigterm:
-    """While inside, SIGTERM sets an event instead of ending the process (in the main thread; elsewhere nothing changes)."""
+class _StopRequest:
+    """While inside, SIGTERM asks to stop instead of ending the process (in the main thread; elsewhere nothing changes).
+
+    Of several processes all stop after the same step: JAX, which then watches for the signal itself, agrees on one.
+    """
 
     def __enter__(self):
         self._event, self._before = threading.Event(), None
-        if threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is threading.main_thread() and jax.process_count() == 1:
             self._before = signal.signal(signal.SIGTERM, lambda *_: self._event.set())
-        return self._event
+        return self
+
+    def asked(self, step: int) -> bool:
+        if jax.process_count() > 1:
+            return multihost_utils.reached_preemption_sync_point(step)
+        return self._event.is_set()
 
     def __exit__(self, *_):
         if self._before is not None:

@@ -41,7 +41,8 @@ def create_optimiser(config, steps: int, labels) -> optax.GradientTransformation
     groups = {label: optax.scale(multipliers.get(label, 1.0)) for label in _unique(labels)}
     unknown = sorted(set(multipliers) - set(groups))
     if unknown:
-        raise ValueError(f"optimiser.multipliers.{unknown[0]}: no such group, expected one of {', '.join(sorted(groups))}")
+        known = ", ".join(sorted(groups))
+        raise ValueError(f"optimiser.multipliers.{unknown[0]}: no such group, expected one of {known}")
     return optax.chain(
         optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
         *(decay if config.name != "adamw" else []),  # Adam and SGD: L2 in the gradient; AdamW: decoupled

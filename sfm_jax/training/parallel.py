@@ -46,7 +46,7 @@ def train_step(task: Task, optimiser: optax.GradientTransformation, seed: int, e
         updates, opt_state = optimiser.update(gradients, train.opt_state, train.params)
         params = optax.apply_updates(train.params, updates)
         ema = optax.incremental_update(params, train.ema, 1.0 - ema_decay) if ema_decay else train.ema
-        metrics["gradient_norm"] = optax.global_norm(gradients)
+        metrics["gradient_norm"] = optax.tree.norm(gradients)
         return TrainState(train.step + 1, params, aux.state, opt_state, ema), metrics
 
     return step
@@ -60,9 +60,11 @@ class PmapExecutor:
         self.step = jax.pmap(step, axis_name=AXIS, donate_argnums=0)
 
     def replicate(self, tree):
-        """Stacked in NumPy: flax.jax_utils.replicate leaves a sharding that makes pmap compile twice."""
+        """Stacked in NumPy, then sent through a pmap that changes nothing: only arrays that come out of a pmap have
+        the sharding with which the step's own results come back to it, and with any other it compiles twice."""
         count = len(self._devices)
-        return jax.tree.map(lambda leaf: np.broadcast_to(np.asarray(leaf), (count, *np.shape(leaf))), tree)
+        stacked = jax.tree.map(lambda leaf: np.broadcast_to(np.asarray(leaf), (count, *np.shape(leaf))), tree)
+        return jax.pmap(lambda replica: replica, axis_name=AXIS)(stacked)
 
     def shard(self, batch):
         """This process's batch [devices * b, ...] -> [devices, b, ...]."""
@@ -80,8 +82,9 @@ class ShardMapExecutor:
     def __init__(self, step: Callable):
         self._mesh = Mesh(np.asarray(jax.devices()), (AXIS,))
         replicated, split = PartitionSpec(), PartitionSpec(AXIS)
-        # check_vma=True would sum the gradients of replicated parameters by itself, and pmean would then be N times off.
-        mapped = jax.shard_map(step, mesh=self._mesh, in_specs=(replicated, split), out_specs=replicated, check_vma=False)
+        # check_vma=True would sum the gradients of replicated parameters by itself: pmean would then be N times off.
+        mapped = jax.shard_map(
+            step, mesh=self._mesh, in_specs=(replicated, split), out_specs=replicated, check_vma=False)
         self.step = jax.jit(mapped, donate_argnums=0)
 
     def replicate(self, tree):

@@ -10,7 +10,7 @@ CONFIG_FILE = "config.json"
 def open_workdir(path: str | os.PathLike, config, free_keys: frozenset[str] = frozenset()) -> Path:
     """Make the folder, or accept it if it belongs to this config (free_keys may differ).
 
-    ValueError, with nothing written, if it belongs to another config (naming the keys), or is a folder with other things.
+    ValueError, with nothing written, if it belongs to another config (naming the keys) or holds other things.
     """
     path = Path(path)
     ours = flatten(json.loads(json.dumps(config.to_dict())))
@@ -26,7 +26,7 @@ def open_workdir(path: str | os.PathLike, config, free_keys: frozenset[str] = fr
             listed = "; ".join(f"{key} is {theirs.get(key, 'absent')!r} there and {ours.get(key, 'absent')!r} here"
                                for key in differing)
             raise ValueError(f"{path}: belongs to another config: {listed}; choose another --workdir")
-    elif path.is_file() or (path.is_dir() and any(path.iterdir())):
+    elif path.is_file() or (path.is_dir() and not all(_is_partial(entry) for entry in path.iterdir())):
         raise ValueError(f"{path}: exists and is not a workdir (no {CONFIG_FILE}); choose another --workdir")
     else:
         path.mkdir(parents=True, exist_ok=True)
@@ -47,3 +47,8 @@ def write_text(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.write_text(text)
     os.replace(partial, path)
+
+
+def _is_partial(path: Path) -> bool:
+    """Left by a killed write_text, or another process is in the midst of one."""
+    return path.name.startswith(".") and path.name.endswith(".partial")

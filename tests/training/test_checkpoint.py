@@ -1,0 +1,119 @@
+"""Checkpoints come back bit by bit; damaged ones are passed over, and never lost for nothing."""
+
+import logging
+import shutil
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from toy_regression import ToyRegression, config
+
+from sfm_jax.training.checkpoint import Checkpoints
+from sfm_jax.training.loop import train
+from sfm_jax.training.optimiser import create_optimiser
+from sfm_jax.training.parallel import TrainState, create_executor, train_step
+
+# Where one array cannot be read, orbax abandons the reads of the others, and Python complains of that.
+of_other_threads = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def train_state(step, columns=5, averaged=True):
+    """A state with a different number in every leaf."""
+    rng = np.random.default_rng(step)
+    params = {"weights": jnp.asarray(rng.normal(size=columns), jnp.float32), "bias": jnp.float32(rng.normal())}
+    state = {"examples": jnp.int32(16 * step), "half": jnp.asarray(rng.normal(size=3), jnp.bfloat16)}
+    fresh = TrainState.create(params, state, optax.adam(1e-3), averaged)
+    moments = jax.tree.map(lambda leaf: leaf + jnp.asarray(step, leaf.dtype), fresh.opt_state)
+    return fresh.replace(step=jnp.int32(step), opt_state=moments)
+
+
+def save(workdir, steps, keep=10):
+    with Checkpoints(workdir, keep) as checkpoints:
+        for step in steps:
+            checkpoints.save(train_state(step))
+
+
+def restore(workdir, like):
+    with Checkpoints(workdir, keep=10) as checkpoints:
+        return checkpoints.restore(like)
+
+
+def saved_steps(workdir):
+    return sorted(int(entry.name) for entry in (workdir / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("averaged", [True, False])
+def test_round_trip(tmp_path, averaged):
+    assert restore(tmp_path, train_state(0, averaged=averaged)) is None
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        checkpoints.save(train_state(5, averaged=averaged))
+        checkpoints.save(train_state(5, averaged=averaged))  # nothing happens
+    restored = restore(tmp_path, train_state(0, averaged=averaged))
+    chex.assert_trees_all_equal_shapes_and_dtypes(restored, train_state(5, averaged=averaged))
+    chex.assert_trees_all_equal(restored, train_state(5, averaged=averaged))
+
+
+def test_keep(tmp_path):
+    save(tmp_path, [1, 2, 3, 4, 5], keep=2)
+    assert saved_steps(tmp_path) == [4, 5]
+
+
+def cut(folder):
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[:20])
+
+
+def scramble(folder):
+    for file in folder.rglob("d/*"):
+        file.write_bytes(np.random.default_rng(0).bytes(file.stat().st_size))
+
+
+def lose_arrays(folder):
+    shutil.rmtree(folder / "default")
+
+
+@of_other_threads
+@pytest.mark.parametrize("damage", [cut, scramble, lose_arrays])
+def test_a_damaged_checkpoint_is_named_and_passed_over(tmp_path, caplog, damage):
+    save(tmp_path, [1, 2, 3])
+    damage(tmp_path / "checkpoints" / "3")
+    with caplog.at_level(logging.WARNING, logger="sfm_jax"):
+        restored = restore(tmp_path, train_state(0))
+    chex.assert_trees_all_equal(restored, train_state(2))
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith("sfm_jax")]
+    assert len(ours) == 1 and ours[0].startswith("checkpoint 3 cannot be read, going on from 2: ")
+    assert saved_steps(tmp_path) == [1, 2]
+    save(tmp_path, [3])  # its step comes again
+    chex.assert_trees_all_equal(restore(tmp_path, train_state(0)), train_state(3))
+
+
+def test_checkpoints_of_another_model_are_left_alone(tmp_path):
+    save(tmp_path, [1, 2])
+    with pytest.raises(ValueError, match=r"\(2: .*weights.*: found shape \(5,\), expected \(6,\)\); remove") as refused:
+        restore(tmp_path, train_state(0, columns=6))
+    assert "\n" not in str(refused.value)
+    assert saved_steps(tmp_path) == [1, 2]
+    chex.assert_trees_all_equal(restore(tmp_path, train_state(0)), train_state(2))
+
+
+@pytest.mark.parametrize("executor", ["pmap", "shard_map"])
+def test_a_saved_state_is_not_overwritten_by_the_next_step(tmp_path, executor):
+    """The step donates its arguments, and saving goes on beside it."""
+    task, settings = ToyRegression(), config(executor=executor, steps=6, save_every=1, keep=100)
+    train(task, settings, tmp_path)
+    batches = task.dataset(settings.batch_size, settings.seed)
+    params, state = task.init(jax.random.key(settings.seed), batches[0])
+    optimiser = create_optimiser(settings.optimiser, settings.steps, task.param_labels(params))
+    fresh = TrainState.create(params, state, optimiser, averaged=True)
+    by_hand = create_executor("pmap", train_step(task, optimiser, settings.seed, settings.ema_decay))
+    current, expected = by_hand.replicate(fresh), []
+    for k in range(settings.steps):
+        current, _ = by_hand.step(current, by_hand.shard(batches[k]))
+        expected.append(jax.device_get(by_hand.first(current)))
+    for step in range(settings.steps, 0, -1):
+        chex.assert_trees_all_close(restore(tmp_path, fresh), expected[step - 1], rtol=1e-6)
+        shutil.rmtree(tmp_path / "checkpoints" / str(step))

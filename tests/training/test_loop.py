@@ -1,0 +1,182 @@
+"""The loop reaches the least-squares solution, and a run that was cut off anywhere goes on as if it had not been."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toy_regression
+from toy_regression import ToyRegression, config
+
+from sfm_jax.training.logbook import read_metrics
+from sfm_jax.training.loop import train
+from sfm_jax.training.workdir import open_workdir
+
+ROOT = Path(__file__).parents[2]
+STEPS = 20
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """A run that nothing disturbs."""
+    return train(ToyRegression(), config(steps=STEPS), tmp_path_factory.mktemp("uninterrupted"))
+
+
+def assert_same_history(ours, theirs):
+    assert [line["step"] for line in ours] == [line["step"] for line in theirs]
+    for one, other in zip(ours, theirs, strict=True):
+        assert one == pytest.approx(other, rel=1e-6, abs=1e-6)
+
+
+def assert_same_run(ours, theirs):
+    assert_same_history(ours.history, theirs.history)
+    for name, value in theirs.params.items():
+        np.testing.assert_allclose(ours.params[name], value, rtol=1e-6, atol=1e-6)
+    assert ours.state["examples"] == theirs.state["examples"]
+
+
+@pytest.mark.parametrize("optimiser, rate", [("adam", 0.3), ("adamw", 0.3), ("sgd", 0.03)])
+def test_training_reaches_the_least_squares_solution(tmp_path, optimiser, rate):
+    full_batch = config(steps=250, batch_size=toy_regression.ROWS, log_every=50, save_every=1000, ema_decay=0.0,
+                        optimiser__name=optimiser, optimiser__learning_rate=rate, optimiser__clip_norm=0.0)
+    result = train(ToyRegression(), full_batch, tmp_path)
+    weights, bias = toy_regression.solution()
+    np.testing.assert_allclose(result.params["weights"], weights, atol=1e-4)
+    np.testing.assert_allclose(result.params["bias"], bias, atol=1e-4)
+    assert not result.preempted and result.step == 250
+    assert [line["step"] for line in result.history] == [1, 50, 100, 150, 200, 250]
+    assert result.state["examples"] == 250 * toy_regression.ROWS
+
+
+@pytest.mark.parametrize("first, second", [("pmap", "shard_map"), ("shard_map", "pmap")])
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, uninterrupted, first, second):
+    asked = []
+
+    def power_cut(k, batch):
+        if k == 8:
+            raise InterruptedError("power cut")
+        return batch
+
+    def record(k, batch):
+        asked.append(k)
+        return batch
+
+    with pytest.raises(InterruptedError, match="power cut"):  # raised in the thread that prepares the batches
+        train(ToyRegression(power_cut), config(steps=STEPS, executor=first), tmp_path)
+    assert read_metrics(tmp_path / "metrics.jsonl")[-1]["step"] == 8
+    resumed = train(ToyRegression(record), config(steps=STEPS, executor=second), tmp_path)
+    assert sorted(asked)[1:] == list(range(6, STEPS))  # [0] shows the shapes; step 6 was the last save
+    assert_same_run(resumed, uninterrupted)
+    assert_same_history(read_metrics(tmp_path / "metrics.jsonl"), uninterrupted.history)
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path, uninterrupted):
+    train(ToyRegression(), config(steps=STEPS), tmp_path)
+    again = train(ToyRegression(), config(steps=STEPS), tmp_path)
+    assert again.step == STEPS and not again.preempted and again.steps_per_second == 0
+    assert_same_run(again, uninterrupted)
+
+
+def start(workdir):
+    return subprocess.Popen([sys.executable, "tests/toy_regression.py", str(workdir), str(STEPS)], cwd=ROOT, text=True,
+                            env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def send_at(process, step, which):
+    """Send the signal as soon as the process says it has done this step; returns what it wrote to stderr."""
+    for line in process.stdout:
+        if line.startswith(f"step {step}/"):
+            process.send_signal(which)
+            break
+    return process.communicate(timeout=60)[1]
+
+
+def test_killed_at_a_random_step(tmp_path, uninterrupted):
+    step = random.randrange(1, STEPS // 2)
+    process = start(tmp_path / "run")
+    send_at(process, step, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL, f"killed at step {step}"
+    before = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert step <= before[-1]["step"] < STEPS, f"killed at step {step}"
+    resumed = train(ToyRegression(), config(steps=STEPS), tmp_path / "run")
+    assert_same_run(resumed, uninterrupted)
+
+
+def test_sigterm_saves_and_exits_with_0(tmp_path, uninterrupted):
+    process = start(tmp_path / "run")
+    errors = send_at(process, 4, signal.SIGTERM)
+    assert process.returncode == 0 and errors == ""  # nor does a normal run write anything to stderr
+    last = read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]["step"]
+    assert 4 <= last < STEPS and (tmp_path / "run" / "checkpoints" / str(last)).is_dir()
+    assert_same_run(train(ToyRegression(), config(steps=STEPS), tmp_path / "run"), uninterrupted)
+
+
+def test_sigterm_within_a_process(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+
+    def terminate(k, batch):
+        if k == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return batch
+
+    result = train(ToyRegression(terminate), config(steps=200, save_every=1000), tmp_path)
+    assert result.preempted and 3 <= result.step < 200
+    assert [entry.name for entry in (tmp_path / "checkpoints").iterdir()] == [str(result.step)]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def poisoned(k, batch):
+    return batch | {"y": batch["y"] + np.float32(np.nan)} if k == 6 else batch
+
+
+class SquareRootOfZero(ToyRegression):
+    """Its loss is finite; its gradient is not."""
+
+    def loss(self, params, state, batch, rng):
+        loss, aux = super().loss(params, state, batch, rng)
+        return loss + jnp.sqrt(0.0 * params["bias"]), aux
+
+
+@pytest.mark.parametrize("task, culprits, step", [
+    (ToyRegression(poisoned), "gradient_norm, loss", 7), (SquareRootOfZero(), "gradient_norm", 1)])
+def test_a_step_that_is_not_finite_stops_the_run(tmp_path, task, culprits, step):
+    with pytest.raises(FloatingPointError, match=f"^step {step}: not finite: {culprits}; nothing was saved"):
+        train(task, config(save_every=2, log_every=50), tmp_path)
+    saved = [int(entry.name) for entry in (tmp_path / "checkpoints").iterdir()]
+    assert max(saved, default=0) == step - 1  # the clean steps before it are there to go on from
+
+
+def test_a_workdir_of_another_config_is_refused(tmp_path):
+    workdir = open_workdir(tmp_path / "run", config())
+    other = config(seed=3, executor="shard_map", optimiser__learning_rate=0.5)
+    with pytest.raises(ValueError) as refused:
+        open_workdir(workdir, other, free_keys=frozenset({"executor"}))
+    message = str(refused.value)
+    assert "\n" not in message and str(workdir) in message
+    assert "seed is 0 there and 3 here" in message
+    assert "optimiser.learning_rate is 0.05 there and 0.5 here" in message and "executor" not in message
+    assert open_workdir(workdir, config()) == workdir
+
+
+def test_a_folder_with_other_things_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(ValueError, match="exists and is not a workdir"):
+        open_workdir(tmp_path, config())
+    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_folder_with_half_a_config_is_taken(tmp_path):
+    (tmp_path / ".config.json.4711.partial").write_text('{"seed": ')
+    open_workdir(tmp_path, config())
+    assert open_workdir(tmp_path, config()) == tmp_path
+
+
+def test_a_damaged_config_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"seed": ')
+    with pytest.raises(ValueError, match="config.json: not a readable config"):
+        open_workdir(tmp_path, config())

@@ -1,0 +1,115 @@
+"""Four devices (virtual, in a process of their own) compute what one does, with one trace and one compilation."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import chex
+import jax
+import numpy as np
+import pytest
+from toy_regression import ToyRegression, config
+
+from sfm_jax.training.optimiser import create_optimiser
+from sfm_jax.training.parallel import EXECUTORS, TrainState, create_executor, process_batch_size, train_step
+
+ROOT = Path(__file__).parents[2]
+STEPS = 10
+
+
+def measure(executor_name):
+    """Ten steps of the toy task on all devices: parameters, metrics of each step, compilations after the first step.
+
+    SGD, for Adam would hide a gradient that is N times too large.
+    """
+    settings = config(optimiser__name="sgd", optimiser__clip_norm=0.0)
+    task = ToyRegression()
+    batches = task.dataset(process_batch_size(settings.batch_size), settings.seed)
+    params, state = task.init(jax.random.key(0), batches[0])
+    optimiser = create_optimiser(settings.optimiser, STEPS, task.param_labels(params))
+    chex.clear_trace_counter()
+    step = chex.assert_max_traces(train_step(task, optimiser, settings.seed, settings.ema_decay), n=1)
+    executor = create_executor(executor_name, step)
+    current = executor.replicate(TrainState.create(params, state, optimiser, averaged=True))
+    history, compiled = [], []
+    for k in range(STEPS):
+        current, metrics = executor.step(current, executor.shard(batches[k]))
+        jax.block_until_ready(metrics)
+        if k == 0:
+            jax.monitoring.register_event_duration_secs_listener(
+                lambda name, *_, **__: compiled.append(name) if name.endswith("backend_compile_duration") else None)
+        history.append(metrics)
+    recompilations = len(compiled)
+    final = executor.first(current)
+    return {
+        "devices": jax.device_count(), "recompilations": recompilations, "examples": int(final.state["examples"]),
+        "params": jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), final.params),
+        "ema": jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), final.ema),
+        "history": [{name: float(value) for name, value in executor.first(one).items()} for one in history]}
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    return measure("pmap")
+
+
+@pytest.fixture(scope="module")
+def four_devices():
+    """What this file prints when it is run as a program."""
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu",
+                                "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    done = subprocess.run([sys.executable, __file__], env=environment, text=True, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_four_devices_equal_one(one_device, four_devices, executor):
+    ours = four_devices[executor]
+    assert (one_device["devices"], ours["devices"]) == (1, 4)
+    assert ours["examples"] == one_device["examples"] == STEPS * config().batch_size
+    for tree in ("params", "ema"):
+        chex.assert_trees_all_close(ours[tree], one_device[tree], rtol=1e-6, atol=1e-6)
+    for name in ("loss", "gradient_norm"):
+        np.testing.assert_allclose(*([line[name] for line in run["history"]] for run in (ours, one_device)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_every_device_and_step_has_its_own_random_numbers(four_devices, executor):
+    for step, line in enumerate(four_devices[executor]["history"]):
+        key = jax.random.fold_in(jax.random.key(config().seed), step)
+        draws = [float(jax.random.uniform(jax.random.fold_in(key, device))) for device in range(4)]
+        assert len(set(draws)) == 4
+        assert line["draw"] == pytest.approx(np.mean(draws), abs=1e-6)
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_compiled_once(four_devices, executor):
+    assert four_devices[executor]["recompilations"] == 0
+
+
+def test_shard_map_on_one_device_equals_pmap(one_device):
+    ours = measure("shard_map")
+    chex.assert_trees_all_close(ours["params"], one_device["params"], rtol=1e-6, atol=1e-6)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(four_devices):
+    assert four_devices["refusal"] == "batch_size: found 6, expected a multiple of the 4 devices"
+    with pytest.raises(ValueError, match="batch_size: found 0, expected a multiple of the 1 devices"):
+        process_batch_size(0)
+
+
+def test_an_unknown_executor_is_refused():
+    with pytest.raises(ValueError, match="executor: found 'pjit', expected one of pmap, shard_map"):
+        create_executor("pjit", lambda train, batch: (train, {}))
+
+
+if __name__ == "__main__":
+    measured = {name: measure(name) for name in EXECUTORS}
+    try:
+        process_batch_size(6)
+    except ValueError as error:
+        measured["refusal"] = str(error)
+    print(json.dumps(measured))
