@@ -2,10 +2,12 @@
 
     python -m sfm_jax.main --config=configs/stage1.py [--workdir=runs/stage1] [--config.steps=3000 ...]
 
-Exit code 0: done, or stopped by SIGTERM with everything saved (run again to go on); 2: bad input, one line says what.
+Exit code 0: done, or stopped by SIGTERM with everything saved (run again to go on); 2: bad input, one line says what;
+1: the loss became NaN or infinite, one line says where.
 """
 
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -14,7 +16,7 @@ from absl import flags
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config file of a run, such as configs/stage1.py.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, logs and the report go; runs/<config's name> if not given.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, logs and the report go; runs/<config's name> if none.")
 
 # Keys that may change between the parts of an interrupted run: they do not change what is computed.
 _FREE_KEYS = frozenset({"log_every", "save_every", "keep", "executor"})
@@ -29,8 +31,11 @@ def main(argv: list[str] | None = None) -> int:
         return _refuse(error)
 
     # JAX and the data libraries are imported only for a command line that is right.
+    import jax
+
     from sfm_jax.tasks import create_task
     from sfm_jax.training import distributed, loop
+    from sfm_jax.training.checkpoint import CheckpointError
     from sfm_jax.training.workdir import open_workdir
 
     loop.enable_compilation_cache()
@@ -40,8 +45,14 @@ def main(argv: list[str] | None = None) -> int:
         workdir = open_workdir(workdir, config, free_keys=_FREE_KEYS)
     except ValueError as error:
         return _refuse(error)
-    result = loop.train(task, config, workdir, begin)
-    if not result.preempted:
+    try:
+        result = loop.train(task, config, workdir, begin)
+    except CheckpointError as error:
+        return _refuse(error)
+    except FloatingPointError as error:
+        print(f"sfm_jax: error: {error}", file=sys.stderr)
+        return 1
+    if not result.preempted and jax.process_index() == 0:
         numbers = task.finish(result.params, result.state, workdir, result)
         _print_numbers(numbers, workdir)
     return 0
@@ -55,20 +66,27 @@ def read_command_line(argv: list[str]):
     """(locked config, workdir) of a command line. InputError names the flag, file or key, and the nearest right one."""
     try:
         rest = flags.FLAGS(argv)[1:]
+        config = _CONFIG.value
+        if config is not None:
+            config.lock()  # a file that failed to load says so at its first use, here
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(_one_line(error)) from None
     if rest:
         raise InputError(f"unexpected argument {rest[0]!r}")
-    if _CONFIG.value is None:
+    if config is None:
         raise InputError("--config is missing, for example --config=configs/stage1.py")
-    config = _CONFIG.value.lock()
     name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     return config, Path(_WORKDIR.value or Path("runs") / name)
 
 
 def _one_line(error):
-    text = error.args[0] if isinstance(error, KeyError) and error.args else error
-    return " ".join(str(text).split())
+    """The error's text without line breaks; config_flags wraps a mistyped key in quotes and explains its nesting."""
+    text = str(error).replace("\\n", "\n")
+    if found := re.search(r'Did you mean "(.+?)" instead of "(.+?)"', text):
+        return f"config key {found[2]!r} does not exist; did you mean {found[1]!r}?"
+    if found := re.search(r"Attempted \[.*?\]:\s*(\S+)\s*(.*)", text):
+        return f"config file {found[1]}: cannot be loaded: {' '.join(found[2].split())}"
+    return " ".join(text.split())
 
 
 def _refuse(error) -> int:

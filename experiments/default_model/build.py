@@ -18,7 +18,6 @@ from experiments.default_model.head import EYE, cut_head
 from experiments.default_model.makehuman import MIRROR, Source, sample_mask
 from experiments.default_model.people import draw_people
 from experiments.default_model.subdivision import catmull_clark, linear, relax_border, triangulate
-
 from sfm_jax.morphable.default import ASSET
 from sfm_jax.morphable.model import save_arrays
 from sfm_jax.morphable.statistics import best_gaussian_codes, weighted_pca

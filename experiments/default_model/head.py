@@ -39,7 +39,8 @@ def cut_head(mesh: BaseMesh, source: Source) -> Head:
     mouth = body & (sample_mask(source.mask("inside-mouth"), mesh.uv[mesh.uv_quads].mean(1)) > 0.5)
     sockets = np.zeros_like(body)
     for side in (-1, 1):
-        sockets |= _socket(mesh, body, centre, mesh.vertices[np.unique(mesh.quads[eyes & (side * centre[:, 0] > 0)])].mean(0))
+        eyeball = np.unique(mesh.quads[eyes & (side * centre[:, 0] > 0)])
+        sockets |= _socket(mesh, body, centre, mesh.vertices[eyeball].mean(0))
     outside = body & ~mouth & ~sockets
     skin = outside & (abs(centre[:, 0]) < 1.0) & (centre[:, 1] > _BOTTOM) & (centre[:, 2] > _BACK)
     skin &= ~((centre[:, 1] < 6.35) & (centre[:, 2] < _NAPE))

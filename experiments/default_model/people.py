@@ -36,7 +36,8 @@ class Axis:
 
 @dataclasses.dataclass(frozen=True)
 class People:
-    """shapes [N, n, 3] dm; sex [N] (0 female .. 1 male); age [N] (0.19 child, 0.5 young adult, 1 old); ancestry [N, 3]."""
+    """shapes [N, n, 3] dm; sex [N], 0 female to 1 male; age [N], 0.19 a child, 0.5 a young adult, 1 old; ancestry
+    [N, 3], shares that sum to one."""
 
     shapes: np.ndarray
     sex: np.ndarray

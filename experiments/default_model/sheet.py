@@ -45,7 +45,8 @@ def sheet() -> Image.Image:
     average = model.albedo(np.zeros(1, np.float32))
     rows = [{name: picture(mean, yaw) for name, yaw in POSES.items()}]
     rows[0] |= {"mean albedo": picture(mean, 0, average), "albedo, 45": picture(mean, 45, average),
-                "68 landmarks": landmarks_picture(model, picture, frame), "regions": regions_picture(model, picture, mean),
+                "68 landmarks": landmarks_picture(model, picture, frame),
+                "regions": regions_picture(model, picture, mean),
                 "UV layout": uv_picture(model)}
     for sign in (3.0, -3.0):
         codes = sign * np.eye(COLUMNS, dtype=np.float32)
@@ -94,7 +95,8 @@ def regions_picture(model, picture, mean):
     for name, hue in zip(model.topology.region_names, hues, strict=True):
         if name not in ("skin", "face"):
             weight = model.topology.region(name)[:, None]
-            color = color * (1 - weight) + weight * (0.5 + 0.4 * np.cos(2 * np.pi * (hue + np.array([0, 1 / 3, 2 / 3]))))
+            own = 0.5 + 0.4 * np.cos(2 * np.pi * (hue + np.array([0, 1 / 3, 2 / 3])))
+            color = color * (1 - weight) + weight * own
     return picture(mean, albedo=color**2.2)
 
 

@@ -42,9 +42,11 @@ def _draw_tones(people, rng):
     for sex, age, ancestry in zip(people.sex, people.age, people.ancestry, strict=True):
         melanin = np.exp(ancestry @ means + rng.normal(0, 0.28))
         dark_haired = melanin > 0.35 or rng.random() < 0.45
-        hair = np.array([0.016, 0.012, 0.011]) if dark_haired else _mix(rng.random(), (0.03, 0.018, 0.012), (0.17, 0.10, 0.055))
+        light_hair = _mix(rng.random(), (0.03, 0.018, 0.012), (0.17, 0.10, 0.055))
+        hair = np.array([0.016, 0.012, 0.011]) if dark_haired else light_hair
         grey = np.clip((age - 0.72) / 0.28, 0, 1) * rng.random()
         dark_eyes = melanin > 0.25 or rng.random() < 0.35
+        light_eyes = _mix(rng.random(), (0.10, 0.16, 0.24), (0.13, 0.14, 0.07))
         shaven = rng.random() < 0.55
         yield {
             "melanin": np.clip(melanin, 0.05, 1.6), "blood": np.clip(rng.normal(0.22, 0.045), 0.11, 0.36),
@@ -52,8 +54,7 @@ def _draw_tones(people, rng):
             "brows": np.clip(rng.normal(0.45 + 0.25 * sex, 0.15), 0.15, 0.95),
             "beard": 0.0 if sex < 0.6 or age < 0.35 else rng.uniform(0.02, 0.16) if shaven else rng.uniform(0.15, 0.55),
             "hair": hair * (1 - grey) + 0.30 * grey,
-            "iris": (np.array([0.085, 0.045, 0.022]) if dark_eyes else _mix(rng.random(), (0.10, 0.16, 0.24), (0.13, 0.14, 0.07)))
-                    * rng.uniform(0.75, 1.3),
+            "iris": (np.array([0.085, 0.045, 0.022]) if dark_eyes else light_eyes) * rng.uniform(0.75, 1.3),
             "blotches": rng.standard_normal(12),
         }
 

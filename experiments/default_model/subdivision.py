@@ -71,8 +71,8 @@ def _averages(cells, count):
 def _mean_over(cells, count):
     """Row v is the mean over the cells that touch vertex v."""
     touching = np.bincount(cells.ravel(), minlength=count)
-    return sp.csr_matrix((1 / touching[cells.ravel()], (cells.ravel(), np.repeat(np.arange(len(cells)), cells.shape[1]))),
-                         shape=(count, len(cells)))
+    vertex, cell = cells.ravel(), np.repeat(np.arange(len(cells)), cells.shape[1])
+    return sp.csr_matrix((1 / touching[vertex], (vertex, cell)), shape=(count, len(cells)))
 
 
 def _rows(scale):

@@ -1,7 +1,7 @@
 """Registered 3D scans with person labels: synthesised from the population, or read from a folder of meshes.
 
 A scan source is a finite, indexable collection. Person by person, scans are numbered 0 .. len(source) - 1;
-`source.batch(indices)` makes the records, and the same index gives the same scan on every machine, always.
+`source.batch(indices)` makes the records, and the same index gives the same scan, to rounding, always.
 A record (a dict of NumPy arrays, leading dimension B):
 
     vertices [B, V, 3] float32 mm   the scan, in correspondence with the model
@@ -69,7 +69,8 @@ class PopulationScans:
         self._identity = np.asarray(model.identity_basis).reshape(self._people.shape[1], -1)
         bank = np.random.default_rng(CAPTURE_SEED)
         # White noise is drawn once; each scan reads it from an offset of its own: 20 times faster, still white.
-        self._noise = np.float32(capture.noise) * bank.standard_normal(self._mean.size * 2, np.float32)
+        self._offsets = max(self._mean.size, 2**16)
+        self._noise = np.float32(capture.noise) * bank.standard_normal(self._mean.size + self._offsets, np.float32)
         expression = np.asarray(model.expression_basis).reshape(len(model.expression_basis), -1)
         fields, swelling = _smooth_fields(bank, self._mean, count=32), _swelling_field(model).reshape(1, -1)
         self._counts = (len(expression), len(fields))
@@ -104,7 +105,7 @@ class PopulationScans:
                                         c.weight * rng.standard_normal(1)]).astype(np.float32),
             "rotation": np.deg2rad(c.rotation_degrees) * rng.standard_normal(3),
             "translation": (c.translation * rng.standard_normal(3)).astype(np.float32),
-            "noise_offset": int(rng.integers(self._mean.size)),
+            "noise_offset": int(rng.integers(self._offsets)),
             "holes": rng.integers(len(self._mean), size=c.missing),
         }
 
@@ -206,7 +207,7 @@ def find_people(folder: str | Path, min_scans: int = 2) -> dict[str, list[Path]]
 
 
 def read_scan(path: Path, model: MorphableModel) -> np.ndarray:
-    """Vertices [V, 3] float32 mm of one registered mesh. ValueError if it is not in the model's topology or not finite."""
+    """Vertices [V, 3] float32 mm of a registered mesh. ValueError if not finite or not in the model's topology."""
     vertices, triangles = _read_npz(path) if path.suffix.lower() == ".npz" else _read_mesh(path)
     expected = np.asarray(model.mean).shape
     if vertices.shape != expected:

@@ -4,7 +4,7 @@ import numpy as np
 
 
 def neighbour_table(triangles: np.ndarray, vertex_count: int) -> np.ndarray:
-    """[V, n] int32: each vertex's edge neighbours in rising order, padded by the vertex itself; n is the largest degree."""
+    """[V, n] int32: each vertex's edge neighbours, rising, padded by the vertex itself; n is the largest degree."""
     corners = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
     directed = np.unique(np.concatenate([corners, corners[:, ::-1]]), axis=0)
     degree = np.bincount(directed[:, 0], minlength=vertex_count)

@@ -41,8 +41,10 @@ def logarithm(base: jax.Array, point: jax.Array) -> jax.Array:
     """
     tangent = point - jnp.sum(base * point, axis=-1, keepdims=True) * base
     length = _norm(tangent)[..., None]
-    safe = jnp.where(length <= 1e-7, 1.0, length)
-    return jnp.where(length <= 1e-7, tangent, tangent * (angle(base, point)[..., None] / safe))
+    direction = tangent / jnp.where(length <= 1e-7, 1.0, length)
+    # Near the antipode the difference above is all rounding: once more, so that the tangent is tangent.
+    direction = direction - jnp.sum(base * direction, axis=-1, keepdims=True) * base
+    return jnp.where(length <= 1e-7, tangent, direction * angle(base, point)[..., None])
 
 
 def sample_uniform(rng: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -115,7 +115,7 @@ class MorphableModel:
 
 
 def linear_shape(mean, basis, code, second_basis=None, second_code=None) -> jax.Array:
-    """mean [V, 3] + code [..., k] . basis[:k] (+ the same for a second basis) -> [..., V, 3], one matrix product each."""
+    """mean [V, 3] + code [..., k] . basis[:k] (+ the same of a second basis) -> [..., V, 3]."""
     shape = mean + _combine(code, basis)
     return shape if second_code is None else shape + _combine(second_code, second_basis)
 

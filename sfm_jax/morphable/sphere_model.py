@@ -13,7 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from sfm_jax.geometry import sphere
-from sfm_jax.morphable.model import MorphableModel, model_arrays, linear_shape, load_arrays, model_from_arrays, save_arrays
+from sfm_jax.morphable.model import (
+    MorphableModel,
+    linear_shape,
+    load_arrays,
+    model_arrays,
+    model_from_arrays,
+    save_arrays,
+)
 
 
 @flax.struct.dataclass

@@ -109,7 +109,8 @@ def render(
     if edge_width:
         band = contour_band(points, triangles, surface.edges, seen, edge_width, caps, cull)
         overflow, demand = overflow + band.overflow, Caps(*map(sum, zip(demand, band.demand, strict=True)))
-    checkify.debug_check(jnp.isfinite(points).all(), "render: non-finite vertices or camera")
+    finite = jnp.isfinite(vertices).all() & jnp.isfinite(points).all()
+    checkify.debug_check(finite, "render: non-finite vertices or camera")
     checkify.debug_check(overflow == 0, "render: {overflow} list entries did not fit, see check_overflow", overflow=overflow)
     values = _deferred(vertices, camera, albedo, light, background, surface, seen.triangle, band, edge_width)
     return Rendering(*values, seen.triangle, overflow, demand)
@@ -182,7 +183,7 @@ def check_overflow(rendering: Rendering) -> None:
     """ValueError, with capacities that would do, if the rendering (or a batch of them) lost anything. Not under jit."""
     lost = int(np.max(rendering.overflow))
     if lost > 0:
-        # Twice: what a full list cut off was not seen by the lists after it.
+        # Twice: other poses will need more.
         raise ValueError(f"render: {lost} list entries did not fit; caps={_with_margin(_largest(rendering.demand), 2.0)} would do")
 
 
@@ -191,4 +192,4 @@ def _largest(demand: Caps) -> Caps:
 
 
 def _with_margin(need: Caps, margin: float) -> Caps:
-    return Caps(*(int(np.ceil(margin * count / 64)) * 64 for count in need))
+    return Caps(*(-(-int(margin * count) // 64) * 64 for count in need))

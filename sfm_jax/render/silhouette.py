@@ -63,7 +63,12 @@ def contour_band(
     find = sequential_vmap(find) if jax.default_backend() == "cpu" else find
     *lists, (contour, boxes, band) = find(
         jax.lax.stop_gradient(points), jnp.asarray(triangles), *map(jnp.asarray, edges), seen.depth)
-    demand = Caps(contour=contour, contour_fragments=boxes, band=band)
+    # What an earlier list cut off was not seen by the later ones: their demand is then a bound, not a count.
+    if caps.contour:
+        boxes = boxes * jnp.maximum(-(-contour // caps.contour), 1)
+    cut = (seen.overflow > 0) | (boxes > caps.contour_fragments)
+    demand = Caps(
+        contour=contour, contour_fragments=boxes, band=jnp.where(cut, jnp.minimum(boxes, seen.depth.size), band))
     return Band(*lists, demand, shortfall(demand, caps))
 
 

@@ -1,4 +1,4 @@
-"""The classical model of a set of scans (PCA and maximum a posteriori fits): the start of learning, and its yardstick."""
+"""The classical model of scans (PCA, maximum a posteriori fits): the start of learning, and its yardstick."""
 
 import dataclasses
 
@@ -98,7 +98,7 @@ def fit_whitening(shapes: np.ndarray, weights: np.ndarray, features: int) -> Whi
     mean, basis, _ = weighted_pca(shapes, weights, features)
     flat = basis.reshape(features, -1)
     coordinate_weights = np.repeat(weights, 3)
-    # basis rows are orthogonal in the weighted product; divide twice by sigma: once to unit length, once to unit variance
+    # Basis rows are orthogonal in the weighted product. Divided twice by sigma: to unit length, and unit variance.
     squared = np.sum(flat**2 * coordinate_weights, axis=1)
     projection = (flat * coordinate_weights / np.maximum(squared, 1e-12)[:, None]).T
     return Whitening(mean.ravel().astype(np.float32), projection.astype(np.float32))

@@ -53,8 +53,8 @@ class SphereBasis:
         self._sample = self.train_scans.batch(order)
         self.classical = classical.fit_classical(self.train_scans, _first(self._sample, PRIOR_SAMPLE), self.model,
                                                  config.components)
-        self.whitening = classical.fit_whitening(self._sample["vertices"][:WHITENING_SAMPLE], classical.pca_weights(self.model),
-                                                 config.features)
+        self.whitening = classical.fit_whitening(self._sample["vertices"][:WHITENING_SAMPLE],
+                                                 classical.pca_weights(self.model), config.features)
         self.start_basis = self._start_basis()
         self.encoder = ScanEncoder(config.components, len(self.model.expression_basis), tuple(config.hidden))
 
@@ -184,7 +184,7 @@ def scan_sources(config, model: MorphableModel) -> tuple[ScanSource, ScanSource]
     data = config.data
     if not data.folder:
         if model.identity_basis.shape[0] != load_population().identity.shape[1]:
-            raise ValueError("data.folder: empty, but the population belongs to the embedded model; name a folder of scans")
+            raise ValueError("data.folder: empty, but the population is of the embedded model; name a folder of scans")
         train, heldout = split_population(load_population(), data.persons, data.heldout_persons, config.seed)
         capture = Capture(**data.capture)
         return (PopulationScans(model, train, data.scans_per_person, capture, config.seed),
@@ -193,7 +193,7 @@ def scan_sources(config, model: MorphableModel) -> tuple[ScanSource, ScanSource]
     # The default asks for many of the population; of a folder at most a fifth of the people is held out.
     heldout = min(data.heldout_persons, max(len(people) // 5, 2))
     if len(people) - heldout < 2:
-        raise ValueError(f"{data.folder}: found {len(people)} people, expected at least 4 (two to learn from, two held out)")
+        raise ValueError(f"{data.folder}: found {len(people)} people, expected at least 4: two to learn, two held out")
     order = np.random.default_rng(config.seed).permutation(sorted(people))
     chosen = [{name: people[name] for name in sorted(part)} for part in (order[heldout:], order[:heldout])]
     return FolderScans(model, chosen[0]), FolderScans(model, chosen[1])

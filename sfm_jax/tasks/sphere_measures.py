@@ -76,7 +76,7 @@ def _decode(model, codes):
 
 
 def _best_fit(task, model, people):
-    """The closest faces to `people` that the model can make: on the sphere, or anywhere for a Gaussian or soft model."""
+    """The closest faces to `people` the model can make: on the sphere, or anywhere for a Gaussian or soft one."""
     mean, basis, radius = np.asarray(model.base.mean), np.asarray(model.base.identity_basis), float(model.radius)
     if task.config.sphere == "hard":
         return _decode(model, best_sphere_codes(people, mean, basis, radius, task.weights))

@@ -50,9 +50,9 @@ def _subtitle(task, run):
 
 
 def _learning(report, run, verifications, heldout, task):
-    report.section("Learning", "The codes are unit vectors `z`; the same `z` is compared by its angle and, times a learned "
-                   "radius, makes the face. The classical model is a PCA of the same people with the same number of "
-                   "components, fitted to the same scans (maximum a posteriori, identity and expression together).")
+    report.section("Learning", "The codes are unit vectors `z`; the same `z` is compared by its angle and, times a "
+                   "learned radius, makes the face. The classical model is a PCA of the same people with the same "
+                   "number of components, fitted to the same scans (maximum a posteriori, identity and expression).")
     if run.history:
         report.figure(figures.loss_curves(run.history, CURVES), "Loss terms over the run.")
     report.figure(figures.roc_curves(verifications), "Verification of held-out people, over all pairs of scans.")
@@ -79,7 +79,8 @@ def _faces(report, task, heldout):
         "scan": scans, "truth": heldout.truth[chosen], "ours, from the scan": heldout.neutral[chosen],
         "PCA, from the scan": heldout.pca_neutral[chosen], "best fit on the sphere": heldout.best_fit[people],
     }
-    grid = [[pictures.shaded(shape, triangles, 180, yaw=20, frame=frame) for shape in shapes] for shapes in rows.values()]
+    grid = [[pictures.shaded(shape, triangles, 180, yaw=20, frame=frame) for shape in shapes]
+            for shapes in rows.values()]
     report.figure(figures.image_grid(grid, [f"person {label}" for label in people], list(rows)), wide=True)
 
 

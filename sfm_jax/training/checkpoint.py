@@ -11,6 +11,10 @@ from sfm_jax.training.parallel import TrainState
 log = logging.getLogger(__name__)
 
 
+class CheckpointError(ValueError):
+    """None of a workdir's checkpoints can be read."""
+
+
 class Checkpoints:
     """The checkpoints of one workdir. A context manager: on leaving it waits for a save under way.
 
@@ -42,7 +46,7 @@ class Checkpoints:
         """The newest checkpoint that can be read; None where there is none.
 
         Newer ones that cannot be read are named and removed, for their steps come again. If not one can be read, all
-        are left as they are: ValueError.
+        are left as they are: CheckpointError.
         """
         like = jax.device_get(like)
         unreadable = {}
@@ -59,7 +63,7 @@ class Checkpoints:
             return restored
         if unreadable:
             step, reason = next(iter(unreadable.items()))
-            raise ValueError(f"{self._folder}: no checkpoint of this run can be read ({step}: {reason}); "
+            raise CheckpointError(f"{self._folder}: no checkpoint of this run can be read ({step}: {reason}); "
                              "remove the folder to train from the start")
         return None
 

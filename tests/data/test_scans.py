@@ -3,6 +3,7 @@ import pytest
 import trimesh
 
 from sfm_jax.data.scans import Capture, FolderScans, PopulationScans, find_people, read_scan
+from sfm_jax.morphable.default import load_default, load_population
 
 CLEAN = Capture(expression=0, noise=0, deformation=0, weight=0, rotation_degrees=0, translation=0, missing=0)
 
@@ -24,7 +25,8 @@ def test_a_clean_capture_is_the_neutral_face(toy_model, people):
 
 def test_a_scan_depends_on_its_index_alone(toy_model, people):
     one, two = (PopulationScans(toy_model, people, 4, Capture(), seed=7) for _ in range(2))
-    np.testing.assert_array_equal(one.batch(np.array([3, 9, 12]))["vertices"][1], two.batch(np.array([9]))["vertices"][0])
+    among_others, alone = one.batch(np.array([3, 9, 12])), two.batch(np.array([9]))
+    np.testing.assert_allclose(among_others["vertices"][1], alone["vertices"][0], atol=1e-4)
     other = PopulationScans(toy_model, people, 4, Capture(), seed=8).batch(np.array([9]))
     assert np.abs(other["vertices"] - two.batch(np.array([9]))["vertices"]).max() > 0.1
 
@@ -36,13 +38,14 @@ def test_disturbances_have_the_size_they_say(toy_model, people, name, value, exp
     assert np.std(record["vertices"] - record["neutral"]) == pytest.approx(expected, rel=0.08)
 
 
-def test_deformation_is_smooth_and_of_the_size_it_says(toy_model, people):
-    source = PopulationScans(toy_model, people, 200, Capture(**{**CLEAN.__dict__, "deformation": 2.0}), seed=0)
-    record = source.batch(np.arange(500))
+def test_deformation_is_smooth_and_of_the_size_it_says():
+    model, people = load_default(0), load_population().identity[:2]
+    source = PopulationScans(model, people, 100, Capture(**{**CLEAN.__dict__, "deformation": 2.0}), seed=0)
+    record = source.batch(np.arange(200))
     change = record["vertices"] - record["neutral"]
     assert 1.0 < np.std(change) < 3.0
-    neighbours = toy_model.topology.triangles
-    assert np.std(change[:, neighbours[:, 0]] - change[:, neighbours[:, 1]]) < np.std(change)
+    triangles = model.topology.triangles  # edges of about 5 mm; the shortest wavelength is 60 mm
+    assert np.std(change[:, triangles[:, 0]] - change[:, triangles[:, 1]]) < 0.5 * np.std(change)
 
 
 def write_folder(model, root, people=3, scans=2):

@@ -42,7 +42,8 @@ def test_vertex_distances():
 def test_smoothness_is_the_sparse_laplacian_and_its_gradient_is_exact(toy_model):
     triangles, count = toy_model.topology.triangles, len(toy_model.mean)
     neighbours = neighbour_table(triangles, count)
-    edges = np.unique(np.sort(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), 1), axis=0)
+    edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
+    edges = np.unique(np.sort(edges, 1), axis=0)
     adjacency = sparse.coo_matrix((np.ones(len(edges)), edges.T), (count, count))
     adjacency = (adjacency + adjacency.T).tocsr()
     umbrella = sparse.identity(count) - sparse.diags(1 / np.asarray(adjacency.sum(1)).ravel()) @ adjacency

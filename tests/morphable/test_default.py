@@ -195,6 +195,7 @@ def test_asset_is_what_its_script_builds():
     if digest(built) != digest(committed):  # another machine's linear algebra: the last bits may differ, no more
         for name, value in committed.items():
             if value.dtype.kind == "f":
-                np.testing.assert_allclose(np.float32(built[name]), np.float32(value), rtol=5e-3, atol=5e-3, err_msg=name)
+                a, b = np.float32(built[name]), np.float32(value)
+                np.testing.assert_allclose(a, b, rtol=5e-3, atol=5e-3, err_msg=name)
             else:
                 np.testing.assert_array_equal(built[name], value, err_msg=name)

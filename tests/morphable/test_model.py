@@ -17,7 +17,8 @@ def test_decode_is_the_sum_of_the_columns(toy_model):
     for k in range(3):
         expected += float(e[k]) * np.asarray(toy_model.expression_basis[k])
     np.testing.assert_allclose(toy_model.decode(c, e), expected, atol=1e-4)
-    np.testing.assert_allclose(toy_model.decode(c[:2]), toy_model.decode(np.r_[c[:2], np.zeros(4, np.float32)]), atol=1e-5)
+    padded = np.r_[c[:2], np.zeros(4, np.float32)]
+    np.testing.assert_allclose(toy_model.decode(c[:2]), toy_model.decode(padded), atol=1e-5)
 
 
 def test_codes_of_any_leading_shape_jit_vmap_grad_and_one_trace(toy_model):

@@ -55,28 +55,31 @@ def single():
 
 
 @pytest.fixture(scope="module")
-def gradients(single):
+def soft_and_hard(single):
+    """Per edge width: gradients and image."""
     def functional(parameters, width):
-        return jnp.sum(ours(parameters, width) * WEIGHTS.astype(np.float32))
+        image = ours(parameters, width)
+        return jnp.sum(image * WEIGHTS.astype(np.float32)), image
 
-    return {width: jax.jit(jax.grad(lambda p, width=width: functional(p, width)))(single) for width in (0.0, 2.0)}
+    return {w: jax.jit(jax.grad(lambda p, w=w: functional(p, w), has_aux=True))(single) for w in (0.0, 2.0)}
 
 
 @pytest.mark.parametrize("name", list(START))
-def test_gradients_are_those_of_the_full_soft_rasterizer(name, gradients):
+def test_gradients_are_those_of_the_full_soft_rasterizer(name, soft_and_hard):
     expected = scenes.differences(lambda at: np.sum(reference({**START, name: at}) * WEIGHTS), START[name], 1e-2)
-    cosine, ratio = scenes.agreement(gradients[2.0][name], expected)
+    cosine, ratio = scenes.agreement(soft_and_hard[2.0][0][name], expected)
     assert cosine > 0.98 and 0.9 < ratio < 1.1, (cosine, ratio)
     # The measure tells: a hard renderer fails it wherever edges move.
-    cosine, ratio = scenes.agreement(gradients[0.0][name], expected)
+    cosine, ratio = scenes.agreement(soft_and_hard[0.0][0][name], expected)
     assert (cosine > 0.98 and 0.9 < ratio < 1.1) == (name in ("colours", "light"))
 
 
-def test_image_is_that_of_the_full_soft_rasterizer(single):
-    error = np.abs(jax.jit(ours)(single) - reference(START))
+def test_image_is_that_of_the_full_soft_rasterizer(soft_and_hard):
+    """Up to its bias: there a face reaches beyond its edges, so a ball of faces is fatter by a third of a pixel."""
+    image = soft_and_hard[2.0][1]
+    error = np.abs(image - reference(START))
     assert error.mean() < 0.012 and error.max() < 0.4
-    rim = np.asarray(jax.jit(ours)(single)[..., 3])
-    assert 30 < np.sum((rim > 0.02) & (rim < 0.98)) < 250
+    assert 30 < np.sum((image[..., 3] > 0.02) & (image[..., 3] < 0.98)) < 250
 
 
 # A square plate [20, 44] x [20, 44] before a wall that is larger than the image: the edges are self-occlusions.
@@ -98,8 +101,7 @@ def plate_image(x, y, size, width, wall=WALL):
 
 
 @pytest.mark.parametrize("wall,contrast", [(WALL, 0.7), (None, 0.9)], ids=["self-occlusion", "outer"])
-@pytest.mark.parametrize("width", [2.0, 4.0])
-def test_edge_gradients_are_those_of_areas(wall, contrast, width):
+def test_edge_gradients_are_those_of_areas(wall, contrast, width=2.0):
     """sum(x image) changes by contrast * area when the plate moves by a pixel; sum(image) by contrast * 2 area with size.
 
     Up to the corners, which distance rounds.
@@ -128,7 +130,7 @@ def test_no_gradient_without_width():
 
 
 def test_nose_over_cheek_moves_with_the_head():
-    """Turned by 26 degrees: the gradient by yaw of the colours inside the face, against 6 x oversampled hard images."""
+    """Turned by 21 to 28 degrees: the slope by yaw of the colours around the nose, against oversampled hard images."""
     vertices, triangles = scenes.head(4)
     mesh, size, fine = surface(triangles), 64, 6
     albedo = jnp.asarray(scenes.colours(vertices))
@@ -149,9 +151,9 @@ def test_nose_over_cheek_moves_with_the_head():
         return np.sum(small * window)
 
     def slope(width):
-        return jax.jit(jax.grad(lambda d: jnp.sum(image(d, size, width) * window)))(26.0)
+        differentiate = jax.jit(jax.grad(lambda d: jnp.sum(image(d, size, width) * window)))
+        return np.mean([differentiate(d) for d in np.arange(21.0, 28.5, 0.5)])
 
-    expected = truth(26.5) - truth(25.5)
-    print(expected, slope(0.0), slope(2.0))
+    expected = (truth(28.25) - truth(20.75)) / 7.5
     assert abs(slope(2.0) - expected) < 0.1 * abs(expected)
     assert abs(slope(0.0) - expected) > 0.3 * abs(expected)

@@ -103,6 +103,16 @@ def test_no_pinholes_in_a_closed_surface():
         assert (covered >= behind).all() and covered.sum() - behind.sum() <= 12
 
 
+def test_culling_leaves_out_what_faces_away():
+    vertices, triangles = scenes.head(2)
+    points = next(scenes.cameras(vertices, 48, 1, perspective=False)).project(vertices)
+    everything, culled, inverted = (np.asarray(see(points, t, (48, 48), cull=cull).triangle)
+                                    for t, cull in ((triangles, False), (triangles, True), (triangles[:, ::-1], True)))
+    np.testing.assert_array_equal(culled, everything)  # a closed surface shows no back
+    both = (culled >= 0) & (inverted >= 0)
+    assert both.sum() > 300 and not np.any(culled[both] == inverted[both])
+
+
 def test_demand_is_the_number_of_pixels_in_bounding_boxes():
     points = jnp.array([[0.0, 0.0, 1.0], [10.0, 0.0, 1.0], [0.0, 4.0, 1.0]])
     seen = see(points, np.array([[0, 1, 2]]), (16, 16), "fragments", Caps(fragments=30))

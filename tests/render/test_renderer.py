@@ -1,0 +1,221 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import scenes
+from jax.experimental import checkify
+
+from sfm_jax.geometry.camera import Orthographic, Perspective
+from sfm_jax.geometry.rotation import rotation_angle, rotation_from_6d, rotation_from_euler, rotation_to_6d
+from sfm_jax.render import Caps, PointLight, ambient, check_overflow, render, suggest_caps, surface
+
+SIZE = (40, 48)
+VERTICES, TRIANGLES = scenes.head(2)
+UV = (VERTICES[:, :2] / 200 + 0.5).astype(np.float32)
+MESH = surface(TRIANGLES, UV)
+ALBEDO = jnp.asarray(scenes.colours(VERTICES))
+CAMERA = Perspective(rotation_from_euler(jnp.array([25.0, 10.0, 5.0])), jnp.array([2.0, -3.0, -500.0]),
+                     jnp.float32(110.0), jnp.array([24.0, 20.0]))
+DRAW = jax.jit(lambda vertices, camera, albedo, light, background: render(
+    vertices, MESH, camera, SIZE, albedo=albedo, light=light, background=background))
+
+
+def test_outputs_have_their_shapes_and_ranges():
+    image = DRAW(VERTICES, CAMERA, ALBEDO, ambient(), np.full((*SIZE, 3), 0.5, np.float32))
+    chex.assert_shape([image.colour, image.normals], (*SIZE, 3))
+    chex.assert_shape([image.alpha, image.depth, image.triangle], SIZE)
+    chex.assert_shape(image.uv, (*SIZE, 2))
+    chex.assert_type([image.colour, image.alpha, image.depth, image.normals, image.uv], jnp.float32)
+    seen, alpha = np.asarray(image.triangle) >= 0, np.asarray(image.alpha)
+    assert 300 < seen.sum() < 1500 and alpha.min() == 0 and alpha.max() == 1
+    assert np.all(alpha[seen] > 0.4) and np.all(alpha[~seen] < 0.6) and np.any((alpha > 0) & (alpha < 1))
+    assert np.all((np.asarray(image.depth) > 0) == seen) and np.all(np.asarray(image.uv)[~seen] == 0)
+    length = np.linalg.norm(image.normals, axis=-1)
+    np.testing.assert_allclose(length, seen, atol=1e-5)
+    np.testing.assert_array_equal(np.asarray(image.colour)[alpha == 0], 0.5)
+
+
+def test_attributes_are_those_of_the_ray_hit():
+    """UV and colours that are linear in space equal those of the hit point: perspective-correct."""
+    linear = jnp.asarray(VERTICES / 100)
+    image = jax.jit(lambda vertices: render(vertices, MESH, CAMERA, SIZE, albedo=linear, edge_width=0.0))(VERTICES)
+    row, column = np.mgrid[:SIZE[0], :SIZE[1]] + 0.5
+    depth = np.asarray(image.depth, np.float64)
+    in_camera = np.stack([(column - 24) / 110 * depth, (20 - row) / 110 * depth, -depth], -1)
+    hit = (in_camera - np.asarray(CAMERA.translation)) @ np.asarray(CAMERA.rotation, np.float64)
+    seen = np.asarray(image.triangle) >= 0
+    np.testing.assert_allclose(np.asarray(image.colour)[seen] * 100, hit[seen], atol=0.02)
+    np.testing.assert_allclose(np.asarray(image.uv)[seen], hit[seen][:, :2] / 200 + 0.5, atol=2e-4)
+
+
+def test_background_is_composited_by_alpha():
+    picture = np.random.default_rng(0).random((*SIZE, 3)).astype(np.float32)
+    black = DRAW(VERTICES, CAMERA, ALBEDO, ambient(), np.zeros_like(picture))
+    over = DRAW(VERTICES, CAMERA, ALBEDO, ambient(), picture)
+    np.testing.assert_allclose(over.colour, black.colour + (1 - black.alpha)[..., None] * picture, atol=1e-6)
+    np.testing.assert_array_equal(over.alpha, black.alpha)
+
+
+# Adversarial scenes: what a fit may run into.
+COLLAPSED = np.zeros_like(VERTICES)
+FLAT = VERTICES * np.float32([1, 1, 0])
+LINE = VERTICES * np.float32([1, 0, 0])
+HUGE = VERTICES * np.float32(1e4)
+
+
+@pytest.mark.parametrize("name,vertices,shift", [
+    ("collapsed", COLLAPSED, (0, 0, 0)), ("flat", FLAT, (0, 0, 0)), ("line", LINE, (0, 0, 0)), ("huge", HUGE, (0, 0, 0)),
+    ("behind", VERTICES, (0, 0, 2000)), ("around", VERTICES, (0, 0, 500)), ("aside", VERTICES, (1e5, 0, 0)),
+    ("partly collapsed", np.where(np.arange(len(VERTICES))[:, None] % 3 == 0, VERTICES, VERTICES[:1]), (0, 0, 0)),
+])
+def test_nothing_is_ever_nan(name, vertices, shift):
+    camera = CAMERA.replace(translation=CAMERA.translation + jnp.array(shift, jnp.float32))
+    image, gradients = DIFFERENTIATE(jnp.asarray(vertices, jnp.float32), camera, ALBEDO, LAMP)
+    for leaf in jax.tree.leaves((image, gradients)):
+        assert np.isfinite(np.asarray(leaf)).all()
+    if name in ("behind", "aside", "collapsed", "line"):
+        assert np.all(np.asarray(image.alpha) == 0) and np.all(np.asarray(gradients[0]) == 0)
+    if name in ("flat", "huge"):
+        assert np.asarray(image.alpha).max() > 0.9 or name == "huge"
+
+
+LAMP = PointLight(jnp.array([50.0, 80.0, 100.0]), jnp.full(3, 0.8), jnp.full(3, 0.2), jnp.float32(0.3), jnp.float32(8.0))
+
+
+@jax.jit
+def DIFFERENTIATE(vertices, camera, albedo, light):
+    def loss(vertices, camera, albedo, light):
+        image = render(vertices, MESH, camera, SIZE, albedo=albedo, light=light)
+        return jnp.sum(image.colour**2) + jnp.sum(image.alpha) + jnp.sum(image.depth**2) + jnp.sum(image.normals**2), image
+
+    gradients, image = jax.grad(loss, (0, 1, 2, 3), has_aux=True)(vertices, camera, albedo, light)
+    return image, gradients
+
+
+def test_vmap_is_a_loop_and_traces_once():
+    yaws = jnp.array([-30.0, 0.0, 40.0])
+    shapes = VERTICES * jnp.array([1.0, 0.9, 1.1])[:, None, None]
+
+    @jax.jit
+    @chex.assert_max_traces(1)
+    def both(vertices, yaw, light):
+        camera = CAMERA.replace(rotation=rotation_from_euler(jnp.stack([yaw, 0 * yaw, 0 * yaw])))
+
+        def loss(vertices, light):
+            image = render(vertices, MESH, camera, SIZE, albedo=ALBEDO, light=light)
+            return jnp.sum(image.colour**2), image
+
+        return jax.grad(loss, (0, 1), has_aux=True)(vertices, light)
+
+    lights = jax.tree.map(lambda a: a * jnp.arange(1.0, 4.0)[:, None, None], ambient())
+    batched = jax.jit(jax.vmap(both.__wrapped__.__wrapped__))(shapes, yaws, lights)
+    for i in range(3):
+        single = both(shapes[i], yaws[i], jax.tree.map(lambda a, i=i: a[i], lights))
+        chex.assert_trees_all_close(jax.tree.map(lambda a, i=i: a[i], batched), single, rtol=2e-3, atol=2e-3)
+        np.testing.assert_array_equal(batched[1].triangle[i], single[1].triangle)
+
+
+@pytest.mark.parametrize("part", ["depth", "normals", "light", "phong"])
+def test_interior_gradients_are_finite_differences(part):
+    """Along random directions, of a smooth functional inside of the outline, where the ids do not change the image."""
+    rng = np.random.default_rng(1)
+    window = np.exp(-((np.mgrid[:40, :48] - np.array([20, 22])[:, None, None]) ** 2).sum(0) / 12).astype(np.float32)
+    light = {"light": ambient(0.5).replace(coefficients=jnp.asarray(rng.normal(0, 0.3, (9, 3)), jnp.float32)), "phong": LAMP}.get(part)
+
+    @jax.jit
+    def functional(vertices, light):
+        camera = CAMERA.replace(rotation=jnp.eye(3))
+        image = render(vertices, BALL, camera, SIZE, albedo=BALL_ALBEDO, light=light, edge_width=0.0)
+        values = image.colour if light else getattr(image, part)[..., None]
+        return jnp.sum(values.reshape(*SIZE, -1) * window[..., None] * jnp.array([1.0, 0.5, -0.7])[:values.reshape(*SIZE, -1).shape[-1]])
+
+    arguments = (jnp.asarray(BALL_VERTICES), light)
+    gradient = jax.jit(jax.grad(functional, (0, 1)))(*arguments)
+    direction = (jnp.asarray(BALL_VERTICES / 80 + 0.3 * np.sin(BALL_VERTICES / 40)), jax.tree.map(lambda a: 0.02 * a, light))
+    step = 0.1
+
+    def at(amount):
+        return float(functional(*jax.tree.map(lambda a, d: a + amount * d, arguments, direction)))
+
+    slope = sum(float(jnp.vdot(g, d)) for g, d in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True))
+    assert slope == pytest.approx((at(step) - at(-step)) / (2 * step), rel=0.03)
+
+
+BALL_VERTICES, _triangles = scenes.head(4)
+BALL, BALL_ALBEDO = surface(_triangles), jnp.asarray(scenes.colours(BALL_VERTICES))
+
+
+def test_suggested_caps_hold_every_pose_and_overflow_names_caps_that_do():
+    caps = suggest_caps(VERTICES, MESH, SIZE, edge_width=2.0)
+    cameras = list(scenes.cameras(VERTICES, 40, 12, perspective=True, seed=7))
+    draw = jax.jit(lambda camera, caps: render(VERTICES, MESH, camera, SIZE, albedo=ALBEDO, caps=caps), static_argnums=1)
+    for camera in cameras:
+        check_overflow(draw(camera, caps))
+    tiny = Caps(fragments=500, large=64, tile=64, tile_large=64, contour=20, contour_fragments=100, band=30)
+    image = draw(cameras[0], tiny)
+    assert image.overflow > 0
+    with pytest.raises(ValueError, match=r"list entries did not fit; caps=Caps\(fragments=\d+") as error:
+        check_overflow(image)
+    offered = eval(str(error.value).split("caps=")[1].removesuffix(" would do"), {"Caps": Caps})
+    check_overflow(draw(cameras[0], offered))
+    complete = draw(cameras[0], caps)
+    np.testing.assert_allclose(draw(cameras[0], offered).colour, complete.colour, atol=1e-6)
+
+
+def test_bad_input_is_an_error():
+    with pytest.raises(ValueError, match=r"albedo: shape \(5, 3\), expected \[162, C\]"):
+        render(VERTICES, MESH, CAMERA, SIZE, albedo=jnp.zeros((5, 3)))
+    with pytest.raises(ValueError, match="1 of 162 are not finite"):
+        render(np.where(np.arange(162)[:, None] == 3, np.nan, VERTICES).astype(np.float32), MESH, CAMERA, SIZE, albedo=ALBEDO)
+    with pytest.raises(ValueError, match=r"uv_triangles: shape \(1, 3\)"):
+        surface(TRIANGLES, UV, TRIANGLES[:1])
+
+
+def test_checkify_reports_what_jit_cannot_raise():
+    checked = checkify.checkify(jax.jit(lambda v: render(v, MESH, CAMERA, SIZE, albedo=ALBEDO).alpha), checkify.user_checks)
+    assert checked(jnp.asarray(VERTICES))[0].get() is None
+    assert "non-finite" in checked(jnp.asarray(VERTICES).at[3].set(jnp.nan))[0].get()
+
+
+def test_fit_recovers_pose_and_shape_from_an_image():
+    """30 degrees off and with the mean shape, Adam on colour and alpha finds the head that a hard, fine image shows."""
+    size, fine = 48, 4
+    vertices, triangles = scenes.head(3)
+    mesh, albedo = surface(triangles), jnp.asarray(scenes.colours(vertices))
+    basis = jnp.asarray(np.stack([
+        vertices * [0.15, 0, 0], vertices * [0, 0.15, 0], 8 * np.sin(vertices / 30)[:, [1, 2, 0]], vertices * [0, 0, 0.15],
+    ]).astype(np.float32))
+    code = jnp.array([1.0, -0.8, 0.9, -1.0])
+    truth = {"six": rotation_to_6d(rotation_from_euler(jnp.array([15.0, -10.0, 5.0]))), "shift": jnp.array([8.0, -6.0]), "code": code}
+    start = {"six": rotation_to_6d(rotation_from_euler(jnp.array([-15.0, -8.0, 8.0]))), "shift": jnp.zeros(2), "code": jnp.zeros(4)}
+
+    def image(p, size, width):
+        camera = Orthographic(rotation_from_6d(p["six"]), jnp.append(p["shift"], 0.0), jnp.float32(size * 0.33 / 80), jnp.full(2, size / 2))
+        shot = render(vertices + jnp.tensordot(p["code"], basis, 1), mesh, camera, (size, size), albedo=albedo, edge_width=width)
+        return jnp.concatenate([shot.colour, shot.alpha[..., None]], -1)
+
+    target = jax.jit(lambda p: image(p, size * fine, 0.0))(truth).reshape(size, fine, size, fine, 4).mean((1, 3))
+    optimiser = optax.adam(optax.cosine_decay_schedule(0.05, 250))
+    scale = {"six": 1.0, "shift": 20.0, "code": 1.0}
+
+    def loss(scaled):
+        parameters = jax.tree.map(lambda a, s: a * s, scaled, scale)
+        return jnp.mean(jnp.abs(image(parameters, size, 2.0) - target))
+
+    @jax.jit
+    def fit(parameters):
+        def step(carry, _):
+            parameters, state = carry
+            updates, state = optimiser.update(jax.grad(loss)(parameters), state)
+            return (optax.apply_updates(parameters, updates), state), None
+
+        return jax.lax.scan(step, (parameters, optimiser.init(parameters)), None, 250)[0][0]
+
+    found = jax.tree.map(lambda a, s: a * s, fit(jax.tree.map(lambda a, s: a / s, start, scale)), scale)
+    angle = rotation_angle(rotation_from_6d(found["six"]), rotation_from_6d(truth["six"]))
+    error = np.linalg.norm(jnp.tensordot(found["code"] - code, basis, 1), axis=1).mean()
+    at_start = np.linalg.norm(jnp.tensordot(code, basis, 1), axis=1).mean()
+    assert angle < 1.0 and error < 0.5 * at_start, (angle, error, at_start)
+    np.testing.assert_allclose(found["shift"], truth["shift"], atol=1.0)
