@@ -16,7 +16,7 @@ from absl import flags
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config file of a run, such as configs/stage1.py.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, logs and the report go; runs/<config's name> if none.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, logs and the report go; runs/NAME if none.")
 
 # Keys that may change between the parts of an interrupted run: they do not change what is computed.
 _FREE_KEYS = frozenset({"log_every", "save_every", "keep", "executor"})
