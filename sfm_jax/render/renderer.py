@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import checkify
 
-from sfm_jax.geometry.camera import Camera, Orthographic, Perspective, frame, to_camera
+from sfm_jax.geometry.camera import Camera, Perspective, frame, to_camera
 from sfm_jax.geometry.mesh import Edges, edge_list, vertex_normals
 from sfm_jax.geometry.rotation import rotation_from_6d
 from sfm_jax.geometry.vector import normalise

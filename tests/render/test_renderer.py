@@ -77,8 +77,8 @@ def test_nothing_is_ever_nan(name, vertices, shift):
         assert np.isfinite(np.asarray(leaf)).all()
     if name in ("behind", "aside", "collapsed", "line"):
         assert np.all(np.asarray(image.alpha) == 0) and np.all(np.asarray(gradients[0]) == 0)
-    if name in ("flat", "huge"):
-        assert np.asarray(image.alpha).max() > 0.9 or name == "huge"
+    if name == "flat":
+        assert np.asarray(image.alpha).max() > 0.9
 
 
 LAMP = PointLight(jnp.array([50.0, 80.0, 100.0]), jnp.full(3, 0.8), jnp.full(3, 0.2), jnp.float32(0.3), jnp.float32(8.0))
@@ -117,7 +117,7 @@ def test_vmap_is_a_loop_and_traces_once():
         np.testing.assert_array_equal(batched[1].triangle[i], single[1].triangle)
 
 
-@pytest.mark.parametrize("part", ["depth", "normals", "light", "phong"])
+@pytest.mark.parametrize("part", ["depth", "light", "phong"])
 def test_interior_gradients_are_finite_differences(part):
     """Along random directions, of a smooth functional inside of the outline, where the ids do not change the image."""
     rng = np.random.default_rng(1)
@@ -160,8 +160,7 @@ def test_suggested_caps_hold_every_pose_and_overflow_names_caps_that_do():
         check_overflow(image)
     offered = eval(str(error.value).split("caps=")[1].removesuffix(" would do"), {"Caps": Caps})
     check_overflow(draw(cameras[0], offered))
-    complete = draw(cameras[0], caps)
-    np.testing.assert_allclose(draw(cameras[0], offered).colour, complete.colour, atol=1e-6)
+    np.testing.assert_allclose(draw(cameras[0], offered).colour, draw(cameras[0], caps).colour, atol=1e-6)
 
 
 def test_bad_input_is_an_error():
@@ -174,7 +173,10 @@ def test_bad_input_is_an_error():
 
 
 def test_checkify_reports_what_jit_cannot_raise():
-    checked = checkify.checkify(jax.jit(lambda v: render(v, MESH, CAMERA, SIZE, albedo=ALBEDO).alpha), checkify.user_checks)
+    def draw(vertices):
+        return render(vertices, MESH, CAMERA, SIZE, albedo=ALBEDO, edge_width=0.0).alpha
+
+    checked = jax.jit(checkify.checkify(draw, checkify.user_checks))
     assert checked(jnp.asarray(VERTICES))[0].get() is None
     assert "non-finite" in checked(jnp.asarray(VERTICES).at[3].set(jnp.nan))[0].get()
 

@@ -1,0 +1,50 @@
+"""Where measured numbers live: one JSON and one Markdown table for each experiment, and the README made from them.
+
+    python -m experiments.results       # put the tables into README.md, between their markers
+"""
+
+import datetime
+import json
+import os
+import platform
+import re
+from pathlib import Path
+
+RESULTS = Path(__file__).parent
+README = RESULTS.parents[1] / "README.md"
+
+
+def machine() -> dict:
+    """What the numbers were measured on."""
+    import jax
+
+    model = ""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists() and (found := re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text())):
+        model = found[1].strip()
+    return {"date": datetime.date.today().isoformat(), "processor": model or platform.machine(),
+            "cores": os.cpu_count(), "device": str(jax.devices()[0].device_kind), "jax": jax.__version__,
+            "python": platform.python_version()}
+
+
+def write_result(name: str, values: dict, table: str) -> None:
+    """experiments/results/NAME.json, and NAME.md with the machine and date under the table."""
+    m = values["machine"]
+    (RESULTS / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n")
+    note = f"Measured {m['date']} on {m['cores']} cores ({m['processor']}), {m['device']}, jax {m['jax']}."
+    (RESULTS / f"{name}.md").write_text(f"{table}\n\n{note}\n")
+
+
+def markdown_table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def refresh_readme() -> None:
+    """Replace what stands between <!-- table NAME --> and <!-- end --> by results/NAME.md."""
+    text = README.read_text()
+    for name in re.findall(r"<!-- table (\w+) -->", text):
+        table = (RESULTS / f"{name}.md").read_text().strip()
+        text = re.sub(rf"(<!-- table {name} -->\n).*?(<!-- end -->)", lambda m, t=table: f"{m[1]}{t}\n{m[2]}", text,
+                      flags=re.DOTALL)
+    README.write_text(text)

@@ -1,0 +1,3 @@
+from experiments.results import refresh_readme
+
+refresh_readme()
