@@ -29,7 +29,8 @@ def default_caps(image_size: tuple[int, int], triangle_count: int, edge_width: f
     pixels = image_size[0] * image_size[1]
     contour = min(3 * triangle_count // 2 + 64, 8192 + 16 * int(pixels**0.5)) if edge_width else 0
     return Caps(
-        fragments=4 * pixels + 4096, large=4 * pixels + 4096, tile=min(4096, triangle_count), tile_large=min(1024, triangle_count),
+        fragments=4 * pixels + 4096, large=4 * pixels + 4096,
+        tile=min(4096, triangle_count), tile_large=min(1024, triangle_count),
         contour=contour, contour_fragments=2 * pixels + 32 * contour, band=pixels if edge_width else 0,
     )
 

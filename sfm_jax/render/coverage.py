@@ -54,7 +54,8 @@ def bounding_boxes(x, y, image_size: tuple[int, int], cull: bool) -> Box:
     drawn = (right >= left) & (bottom >= top)
     if cull:
         drawn &= signed_area(x, y) < 0
-    return Box(*(jnp.where(drawn, side, empty) for side, empty in ((left, 0.0), (top, 0.0), (right, -1.0), (bottom, -1.0))))
+    sides = ((left, 0.0), (top, 0.0), (right, -1.0), (bottom, -1.0))
+    return Box(*(jnp.where(drawn, side, empty) for side, empty in sides))
 
 
 def signed_area(x, y) -> jax.Array:

@@ -111,7 +111,8 @@ def render(
         overflow, demand = overflow + band.overflow, Caps(*map(sum, zip(demand, band.demand, strict=True)))
     finite = jnp.isfinite(vertices).all() & jnp.isfinite(points).all()
     checkify.debug_check(finite, "render: non-finite vertices or camera")
-    checkify.debug_check(overflow == 0, "render: {overflow} list entries did not fit, see check_overflow", overflow=overflow)
+    lost = "render: {overflow} list entries did not fit, see check_overflow"
+    checkify.debug_check(overflow == 0, lost, overflow=overflow)
     values = _deferred(vertices, camera, albedo, light, background, surface, seen.triangle, band, edge_width)
     return Rendering(*values, seen.triangle, overflow, demand)
 
@@ -122,11 +123,12 @@ def _deferred(vertices, camera, albedo, light, background, surface, ids, band, e
     points = camera.project(vertices)
     in_camera = to_camera(vertices, camera.rotation, camera.translation)
     vertex_normal = vertex_normals(in_camera, triangles)
-    table = [albedo, -in_camera[:, 2:]] + ([vertex_normal] if light else [])
-    values, weights = interpolate(jnp.concatenate(table, 1), points, triangles, ids, isinstance(camera, Perspective))
-    colour, depth = values[..., :channels], values[..., channels]
-    # Apart, so that the compiler drops normals that nobody uses.
-    normals = normalise(values[..., channels + 1:] if light else blend(vertex_normal, triangles, ids, weights))
+    table = jnp.concatenate([albedo, vertex_normal], 1) if light else albedo
+    values, weights = interpolate(table, points, triangles, ids, isinstance(camera, Perspective))
+    colour = values[..., :channels]
+    # Apart, so that the compiler drops what nobody uses.
+    depth = blend(-in_camera[:, 2:], triangles, ids, weights)[..., 0]
+    normals = normalise(values[..., channels:] if light else blend(vertex_normal, triangles, ids, weights))
     if light:
         positions = camera.unproject(depth)
         shaded = light(colour, normals, positions, camera.towards_eye(positions))
@@ -184,7 +186,8 @@ def check_overflow(rendering: Rendering) -> None:
     lost = int(np.max(rendering.overflow))
     if lost > 0:
         # Twice: other poses will need more.
-        raise ValueError(f"render: {lost} list entries did not fit; caps={_with_margin(_largest(rendering.demand), 2.0)} would do")
+        enough = _with_margin(_largest(rendering.demand), 2.0)
+        raise ValueError(f"render: {lost} list entries did not fit; caps={enough} would do")
 
 
 def _largest(demand: Caps) -> Caps:

@@ -1,7 +1,8 @@
 """Light on surfaces: second-order spherical harmonics, and a point light with Phong's reflection.
 
 A light is a pytree that is called with what a pixel sees and answers with its colour. All directions and positions
-are in camera space (x right, y up, z to the viewer): the light stays with the camera when the head turns.
+are in camera space (x right, y up, z to the viewer; `eye` is the unit vector to it): the light stays with the camera
+when the head turns.
 """
 
 import flax.struct
@@ -38,7 +39,7 @@ class SphericalHarmonics:
 
     coefficients: jax.Array
 
-    def __call__(self, albedo: jax.Array, normals: jax.Array, positions: jax.Array, towards_eye: jax.Array) -> jax.Array:
+    def __call__(self, albedo: jax.Array, normals: jax.Array, positions: jax.Array, eye: jax.Array) -> jax.Array:
         """albedo * (harmonics(n) . coefficients) [..., 3]; not clipped, so that gradients live in the dark too."""
         return albedo * jnp.matmul(harmonics(normals), self.coefficients, precision=jax.lax.Precision.HIGHEST)
 
@@ -53,12 +54,12 @@ class PointLight:
     specular: jax.Array
     shininess: jax.Array
 
-    def __call__(self, albedo: jax.Array, normals: jax.Array, positions: jax.Array, towards_eye: jax.Array) -> jax.Array:
+    def __call__(self, albedo: jax.Array, normals: jax.Array, positions: jax.Array, eye: jax.Array) -> jax.Array:
         """albedo * (ambient + colour max(n.l, 0)) + colour specular max(r.v, 0)^shininess (Phong 1975)."""
         direction = normalise(self.position - positions)
         facing = jnp.sum(normals * direction, -1, keepdims=True)
         mirrored = 2 * facing * normals - direction
-        glance = jnp.maximum(jnp.sum(mirrored * towards_eye, -1, keepdims=True), 0.0)
+        glance = jnp.maximum(jnp.sum(mirrored * eye, -1, keepdims=True), 0.0)
         lit = (facing > 0) & (glance > 0)
         highlight = jnp.where(lit, jnp.where(lit, glance, 1.0) ** self.shininess, 0.0)
         diffuse = self.ambient + self.colour * jnp.maximum(facing, 0.0)

@@ -79,7 +79,8 @@ def coverage(points: jax.Array, edges: Edges, band: Band, image_width: int, widt
     tent of even width add up to one wherever they lie: a shifted edge gains exactly what it should.
     """
     ends = take(points[:, :2], take(jnp.asarray(edges.vertices), band.edge))
-    column, row = (band.pixel % image_width).astype(jnp.float32) + 0.5, (band.pixel // image_width).astype(jnp.float32) + 0.5
+    column = (band.pixel % image_width).astype(jnp.float32) + 0.5
+    row = (band.pixel // image_width).astype(jnp.float32) + 0.5
     squared, *_ = _segment(ends[:, 0, 0], ends[:, 0, 1], ends[:, 1, 0], ends[:, 1, 1], column, row)
     distance = jnp.sqrt(jnp.maximum(squared, 1e-8))
     offset = jnp.clip(2 * jnp.where(band.front, distance, -distance) / width, -1.0, 1.0)

@@ -18,7 +18,7 @@ def tiles(points, triangles, image_size, caps, cull):
     height, width = image_size
     across, down = -(-width // SIDE), -(-height // SIDE)
     if len(triangles) * (across * down + 1) >= 2**31:
-        raise ValueError(f"image_size: {image_size} with {len(triangles)} triangles exceeds the tiles backend's 32-bit keys")
+        raise ValueError(f"image_size: {image_size} with {len(triangles)} triangles: too many for the tiles backend")
     x, y, _ = corners(points, triangles)
     box = bounding_boxes(x, y, image_size, cull)
     face, listed, large, demand = _tile_lists(box, across, down, caps)

@@ -25,7 +25,8 @@ def window(points, triangles, image_size, caps, cull):
             column, row = box.left + across, box.top + down
             inside, depth = cover(x, y, z, column, row)
             inside &= small & (column <= box.right) & (row <= box.bottom)
-            candidates.append((jnp.where(inside, (row * width + column).astype(jnp.int32), height * width), depth, face))
+            pixel = jnp.where(inside, (row * width + column).astype(jnp.int32), height * width)
+            candidates.append((pixel, depth, face))
     rest = Box(box.left, box.top, jnp.where(small, box.left - 1, box.right), box.bottom)
     *large, demand = box_fragments(points, triangles, rest, image_size, caps.large)
     pixel, depth, identity = (jnp.concatenate(parts) for parts in zip(*candidates, large, strict=True))

@@ -38,7 +38,8 @@ def test_perspective_is_the_intrinsic_matrix():
     matrix = np.array([[500, 0, 60], [0, 500, 52], [0, 0, 1.0]])
     _, _, points = in_numpy("perspective")
     homogeneous = points * [1, -1, -1] @ matrix.T
-    np.testing.assert_allclose(CAMERAS["perspective"].project(VERTICES)[:, :2], homogeneous[:, :2] / homogeneous[:, 2:], atol=2e-3)
+    expected = homogeneous[:, :2] / homogeneous[:, 2:]
+    np.testing.assert_allclose(CAMERAS["perspective"].project(VERTICES)[:, :2], expected, atol=2e-3)
 
 
 @pytest.mark.parametrize("name", CAMERAS)
@@ -70,16 +71,17 @@ def test_crop_is_the_camera_of_the_cut_image(name):
 
 @pytest.mark.parametrize("name", CAMERAS)
 def test_gradients_are_finite_differences(name):
+    camera = CAMERAS[name]
+
     def total(camera):
         return jnp.sum(jnp.sin(camera.project(VERTICES)[:, :2] / 50))
 
-    gradient = jax.grad(total)(CAMERAS[name])
+    gradient = jax.grad(total)(camera)
     for field, step in (("translation", 0.5), ("centre", 0.2)):
-        for axis in range(len(getattr(CAMERAS[name], field))):
-            nudge = np.zeros_like(getattr(CAMERAS[name], field))
-            nudge[axis] = step
-            up, down = (total(CAMERAS[name].replace(**{field: getattr(CAMERAS[name], field) + s * nudge})) for s in (1, -1))
-            assert float(getattr(gradient, field)[axis]) == pytest.approx(float(up - down) / (2 * step), abs=3e-3)
+        at = getattr(camera, field)
+        for nudge, slope in zip(step * np.eye(len(at), dtype=np.float32), getattr(gradient, field), strict=True):
+            up, down = (float(total(camera.replace(**{field: at + sign * nudge}))) for sign in (1, -1))
+            assert float(slope) == pytest.approx((up - down) / (2 * step), abs=3e-3)
 
 
 def test_points_behind_a_perspective_camera_are_marked_and_harmless():

@@ -34,18 +34,21 @@ def test_harmonics_are_the_irradiance_integral():
 
 def test_ambient_light_shows_the_albedo():
     albedo = RNG.random((20, 3)).astype(np.float32)
-    np.testing.assert_allclose(ambient(0.5)(albedo, jnp.asarray(NORMALS, jnp.float32), None, None), 0.5 * albedo, rtol=1e-5)
+    colour = ambient(0.5)(albedo, jnp.asarray(NORMALS, jnp.float32), None, None)
+    np.testing.assert_allclose(colour, 0.5 * albedo, rtol=1e-5)
 
 
 def test_light_is_a_linear_map_per_channel():
     light = SphericalHarmonics(jnp.asarray(RNG.normal(size=(9, 3)), jnp.float32))
     colour = light(jnp.ones((20, 3)), jnp.asarray(NORMALS, jnp.float32), None, None)
-    np.testing.assert_allclose(colour, np.asarray(harmonics(NORMALS)) @ np.asarray(light.coefficients), rtol=1e-4, atol=1e-5)
+    expected = np.asarray(harmonics(NORMALS)) @ np.asarray(light.coefficients)
+    np.testing.assert_allclose(colour, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_phong_in_closed_form():
     """A plane at z = 0 seen from above; light at 45 degrees, so it mirrors at 45 degrees."""
-    lamp = PointLight(jnp.array([0.0, 1.0, 1.0]), jnp.array([1.0, 0.5, 0.25]), jnp.full(3, 0.1), jnp.float32(0.6), jnp.float32(4.0))
+    lamp = PointLight(position=jnp.array([0.0, 1.0, 1.0]), colour=jnp.array([1.0, 0.5, 0.25]),
+                      ambient=jnp.full(3, 0.1), specular=jnp.float32(0.6), shininess=jnp.float32(4.0))
     normal, eye = jnp.array([0.0, 0.0, 1.0]), jnp.array([0.0, 0.0, 1.0])
     colour = lamp(jnp.full(3, 0.5), normal, jnp.zeros(3), eye)
     half = np.sqrt(0.5)

@@ -17,7 +17,11 @@ SIZE = 48
 def test_ids_and_depths_are_those_of_ray_casting(perspective):
     vertices, triangles = scenes.head(2)
     mesh = surface(triangles)
-    draw = jax.jit(lambda camera: render(vertices, mesh, camera, (SIZE, SIZE), albedo=scenes.colours(vertices), edge_width=0.0))
+
+    @jax.jit
+    def draw(camera):
+        return render(vertices, mesh, camera, (SIZE, SIZE), albedo=scenes.colours(vertices), edge_width=0.0)
+
     compared = 0
     for camera in scenes.cameras(vertices, SIZE, 6, perspective):
         image = draw(camera)
