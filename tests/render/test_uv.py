@@ -1,0 +1,374 @@
+import dataclasses
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scenes
+import trimesh
+from jax.test_util import check_grads
+
+from sfm_jax.geometry.camera import Orthographic, Perspective, frame
+from sfm_jax.geometry.rotation import rotation_from_euler
+from sfm_jax.morphable.default import load_default
+from sfm_jax.render.dense import dense_mesh, dense_vertices
+from sfm_jax.render.renderer import render, surface
+from sfm_jax.render.uv import displace, map_to_vertices, sample_map, unwrap, uv_layout, vertices_to_map
+from sfm_jax.render.visibility import visibility
+
+FACE = load_default(0)
+LAYOUT = uv_layout(FACE.topology, 128)
+MEAN = np.asarray(FACE.mean, np.float64)
+
+
+def grid(columns, rows, position, x=(0.05, 0.95), y=(0.05, 0.95)):
+    """A grid of 2 x columns x rows triangles over a rectangle of UV space; position maps uv [U, 2] to [U, 3] mm."""
+    u, v = np.meshgrid(np.linspace(*x, columns + 1), np.linspace(*y, rows + 1))
+    uv = np.stack([u.ravel(), v.ravel()], 1)
+    a = (np.arange(rows)[:, None] * (columns + 1) + np.arange(columns)).ravel()
+    b, c, d = a + 1, a + columns + 2, a + columns + 1
+    return position(uv).astype(np.float32), np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)]), uv
+
+
+def octahedral_sphere(count, radius):
+    """A closed sphere over the whole UV square (Engelhardt & Dachsbacher 2008), its border folded upon itself."""
+    square, triangles, uv = grid(count, count, lambda uv: np.pad(2 * uv - 1, ((0, 0), (0, 1))), (0, 1), (0, 1))
+    x, y, _ = np.float64(square).T
+    # A quad's diagonal lies along the octahedron's edges |x| + |y| = 1: flip those that cross it.
+    half = len(triangles) // 2
+    a, b, c, d = triangles[:half, 0], triangles[:half, 1], triangles[:half, 2], triangles[half:, 2]
+    across = ((x[a] + x[c]) * (y[a] + y[c]) > 0)[:, None]
+    triangles = np.concatenate([np.where(across, np.stack([a, b, d], 1), triangles[:half]),
+                                np.where(across, np.stack([b, c, d], 1), triangles[half:])])
+    z = 1 - abs(x) - abs(y)
+    fold = np.maximum(-z, 0)
+    points = np.stack([x - np.sign(x) * fold, y - np.sign(y) * fold, z], 1)
+    _, first, weld = np.unique(points.round(6), axis=0, return_index=True, return_inverse=True)
+    points = points[first] / np.linalg.norm(points[first], axis=1, keepdims=True)
+    return surface(weld.ravel()[triangles], uv, triangles), (radius * points).astype(np.float32)
+
+
+SPHERE, BALL = octahedral_sphere(24, 50.0)
+TILT = Orthographic(rotation_from_euler(jnp.array([20.0, 30.0, 10.0])), jnp.zeros(3), jnp.float32(0.4),
+                    jnp.array([32.0, 24.0]))
+SHAPE = (48, 64)
+
+
+def texel_uv(size):
+    row, column = np.mgrid[:size, :size]
+    return np.stack([(column + 0.5) / size, 1 - (row + 0.5) / size], -1)
+
+
+def see(vertices, mesh, camera, image_size):
+    seen = visibility(camera.project(vertices), mesh.triangles, image_size)
+    assert seen.overflow == 0
+    return seen.triangle
+
+
+# ------------------------------------------------------------------------------------------------ layout
+
+@pytest.mark.parametrize("size", [64, 256])
+def test_weights_give_the_uv_of_the_texels_centre(size):
+    layout = uv_layout(FACE.topology, size)
+    corner = layout.uv[layout.uv_triangles[layout.triangle]]
+    uv = np.sum(layout.weights[..., None] * corner, -2)
+    np.testing.assert_allclose(uv[layout.mask], texel_uv(size)[layout.mask], atol=1e-6)
+    assert layout.weights[layout.mask].min() > -1e-6
+    corners = FACE.topology.uv[FACE.topology.uv_triangles].astype(np.float64)
+    area = np.linalg.det(corners[:, 1:] - corners[:, :1]).sum() / 2
+    assert abs(layout.mask.mean() - area) < 0.01 * area
+    gutter = (layout.triangle >= 0) & ~layout.mask
+    apart = np.linalg.norm(uv - texel_uv(size), axis=-1)[gutter] * size
+    assert gutter.sum() > 0.02 * size**2 and apart.max() < 2.01
+    assert (layout.weights[gutter].min(-1) == 0).all()
+
+
+def test_row_zero_is_the_top():
+    vertices, triangles, uv = grid(3, 2, lambda uv: np.pad(uv, ((0, 0), (0, 1))), y=(0.6, 0.95))
+    layout = uv_layout(surface(triangles, uv), 32)
+    assert layout.mask[2:12].any() and not layout.mask[14:].any()
+    position = np.asarray(vertices_to_map(vertices, layout))
+    np.testing.assert_allclose(position[layout.mask][:, :2], texel_uv(32)[layout.mask], atol=1e-6)
+
+
+def test_linear_map_comes_back_to_the_vertices():
+    uv, topology = texel_uv(128), FACE.topology
+    ramp = np.concatenate([uv, 3 * uv[..., :1] - uv[..., 1:] + 1], -1).astype(np.float32)
+    hidden = np.where(LAYOUT.mask[..., None], ramp, np.nan)
+    found = np.asarray(map_to_vertices(jnp.asarray(hidden), LAYOUT))
+    pairs = np.unique(np.stack([topology.triangles, topology.uv_triangles], -1).reshape(-1, 2), axis=0)
+    count = np.bincount(pairs[:, 0])
+    mean = np.stack([np.bincount(pairs[:, 0], topology.uv[pairs[:, 1], k]) / count for k in (0, 1)], 1)
+    expected = np.concatenate([mean, 3 * mean[:, :1] - mean[:, 1:] + 1], 1)
+    # Away from borders all four texels around belong to the vertex's chart.
+    inside = np.bincount(LAYOUT.sample_vertex, (LAYOUT.sample_weights > 0).all(1)) == count
+    assert inside.mean() > 0.8
+    np.testing.assert_allclose(found[inside], expected[inside], atol=2e-6)
+    np.testing.assert_allclose(found[:, :2], expected[:, :2], atol=1.5 / 128)
+
+
+# ------------------------------------------------------------------------------------------------ unwrap
+
+def plane(uv):
+    return np.stack([120 * uv[:, 0] - 60, 80 * uv[:, 1] - 40, 10 * uv[:, 0]], 1)
+
+
+@pytest.mark.parametrize("perspective", [False, True])
+def test_linear_image_unwraps_exactly(perspective):
+    camera = Perspective(TILT.rotation, jnp.array([0.0, 0.0, -400.0]), jnp.float32(160.0), TILT.centre)
+    camera = camera if perspective else TILT
+    vertices, triangles, uv = grid(6, 6, plane)
+    mesh = surface(triangles, uv)
+    layout = uv_layout(mesh, 64)
+    row, column = np.mgrid[:SHAPE[0], :SHAPE[1]] + 0.5
+    image = np.stack([2 * column - row, 0.1 * column + 3 * row], -1).astype(np.float32)
+    colour, visible = unwrap(image, vertices, camera, layout, see(vertices, mesh, camera, SHAPE))
+    c = scenes.as_float64(camera)
+    points = plane(texel_uv(64).reshape(-1, 2)) @ c["rotation"].T + c["translation"]
+    scale = c["focal"] / -points[:, 2] if perspective else c["scale"]
+    x = (c["centre"][0] + scale * points[:, 0]).reshape(64, 64)
+    y = (c["centre"][1] - scale * points[:, 1]).reshape(64, 64)
+    expected = np.stack([2 * x - y, 0.1 * x + 3 * y], -1)
+    np.testing.assert_allclose(np.asarray(colour)[layout.mask], expected[layout.mask], atol=2e-3)
+    assert not np.asarray(visible)[~layout.mask].any() and np.asarray(visible).sum() > 0.85 * layout.mask.sum()
+
+
+def test_visible_texels_are_those_that_rays_reach():
+    camera = frame(FACE.mean, (192, 192), rotation_from_euler(jnp.array([0.0, 40.0, 0.0])))
+    layout = uv_layout(FACE.topology, 64)
+    triangles = FACE.topology.triangles
+    visible = np.asarray(unwrap(np.zeros((192, 192, 1)), FACE.mean, camera, layout,
+                                see(FACE.mean, FACE.topology, camera, (192, 192))).visible)[layout.mask]
+    face = layout.triangle[layout.mask]
+    place = np.einsum("tk,tkc->tc", layout.weights[layout.mask].astype(np.float64), MEAN[triangles[face]])
+    towards = np.asarray(camera.rotation, np.float64)[2]
+    normal = trimesh.Trimesh(MEAN, triangles, process=False).face_normals[face]
+    # From a millimetre (less than a pixel) above the surface nothing may be in the way to the viewer.
+    ids, *_ = scenes.cast(MEAN, triangles, place + 1.0 * towards, np.broadcast_to(towards, place.shape))
+    free = ids < 0
+    assert free[visible].mean() > 0.995 and (normal[visible] @ towards > 0.1).all()
+    plain = free & (normal @ towards > 0.4)
+    assert visible[plain].mean() > 0.9 and 0.2 < visible.mean() < 0.6
+
+
+@pytest.mark.parametrize("outside", ["beside", "behind", "away"])
+def test_what_the_camera_does_not_see_is_not_visible(outside):
+    vertices, triangles, uv = grid(6, 6, plane)
+    mesh = surface(triangles, uv)
+    shift, turn = {"beside": (9000, 0), "behind": (0, 0), "away": (-400, 180)}[outside]
+    depth = {"beside": -400.0, "behind": 100.0, "away": -400.0}[outside]
+    camera = Perspective(rotation_from_euler(jnp.array([0.0, float(turn), 0.0])),
+                         jnp.array([shift if outside == "beside" else 0.0, 0.0, depth]), jnp.float32(160.0), TILT.centre)
+    image = np.ones((*SHAPE, 1), np.float32)
+    result, pull = jax.vjp(lambda v: unwrap(image, v, camera, uv_layout(mesh, 32), see(vertices, mesh, camera, SHAPE)),
+                           vertices)
+    assert not np.asarray(result.visible).any() and np.isfinite(np.asarray(result.colour)).all()
+    zero = np.zeros(result.visible.shape, jax.dtypes.float0)
+    assert np.isfinite(np.asarray(pull(type(result)(jnp.ones_like(result.colour), zero))[0])).all()
+
+
+def test_unwrapped_image_renders_as_it_was():
+    size = (224, 224)
+    mesh = surface(FACE.topology.triangles, FACE.topology.uv, FACE.topology.uv_triangles)
+    layout = uv_layout(FACE.topology, 256)
+    camera = frame(FACE.mean, size, rotation_from_euler(jnp.array([5.0, 20.0, 0.0])))
+    texture = scenes.colours(3 * np.asarray(vertices_to_map(FACE.mean, layout)))
+
+    @jax.jit
+    def there_and_back(vertices):
+        seen = render(vertices, mesh, camera, size, albedo=FACE.albedo(jnp.zeros(1)), edge_width=0.0)
+        picture = jnp.where(seen.triangle[..., None] >= 0, sample_map(texture, seen.uv), 0.0)
+        unwrapped = unwrap(picture, vertices, camera, layout, seen.triangle)
+        return seen, picture, unwrapped, sample_map(unwrapped.colour, seen.uv), sample_map(
+            unwrapped.visible[..., None].astype(jnp.float32), seen.uv)
+
+    seen, picture, unwrapped, again, share = jax.tree.map(np.asarray, there_and_back(FACE.mean))
+    assert seen.overflow == 0
+
+    def psnr(error):
+        return -10 * np.log10(np.mean(np.square(error, dtype=np.float64)))
+
+    shown = (seen.triangle >= 0) & (share[..., 0] > 0.99)
+    assert shown.sum() > 0.85 * (seen.triangle >= 0).sum() and unwrapped.visible.sum() > 0.4 * layout.mask.sum()
+    figures = psnr((again - picture)[shown]), psnr((unwrapped.colour - texture)[unwrapped.visible])
+    assert min(figures) > 30, figures
+
+
+# ------------------------------------------------------------------------------------------------ displace
+
+def test_constant_map_moves_a_sphere_along_its_normals():
+    layout = uv_layout(SPHERE, 32)
+    offsets = map_to_vertices(jnp.full((32, 32, 1), 3.0), layout)[:, 0]
+    np.testing.assert_allclose(offsets, 3, atol=1e-5)
+    moved = displace(jnp.asarray(BALL), SPHERE.triangles, offsets)
+    np.testing.assert_allclose(np.linalg.norm(moved, axis=1), 53, atol=0.01)
+
+
+def test_moves_along_depth_keep_the_image_points():
+    camera = Perspective(TILT.rotation, jnp.array([5.0, 0.0, -300.0]), jnp.float32(160.0), TILT.centre)
+    offsets = jnp.linspace(-4.0, 6.0, len(BALL))
+    moved = displace(jnp.asarray(BALL), SPHERE.triangles, offsets, camera)
+    np.testing.assert_allclose(camera.project(moved)[:, :2], camera.project(BALL)[:, :2], atol=1e-3)
+    eye = -np.asarray(camera.rotation).T @ np.asarray(camera.translation)
+    nearer = np.linalg.norm(BALL - eye, axis=1) - np.linalg.norm(moved - eye, axis=1)
+    np.testing.assert_allclose(nearer, offsets, atol=1e-3)
+    along = displace(jnp.asarray(BALL), SPHERE.triangles, offsets, TILT)
+    np.testing.assert_allclose(along - BALL, offsets[:, None] * TILT.rotation[2], atol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------ dense
+
+def outline(triangles):
+    """Euler characteristic, border sides [B, 2] by trimesh; every side belongs to one or two triangles."""
+    mesh = trimesh.Trimesh(np.zeros((triangles.max() + 1, 3)), triangles, process=False)
+    sides, count = np.unique(mesh.edges_sorted, axis=0, return_counts=True)
+    assert count.max() <= 2 and mesh.is_winding_consistent
+    return len(np.unique(triangles)) - len(sides) + len(triangles), sides[count == 1]
+
+
+def loops(sides):
+    return len(trimesh.graph.connected_components(sides))
+
+
+def length(sides, vertices):
+    return np.linalg.norm(vertices[sides[:, 0]] - vertices[sides[:, 1]], axis=1).sum()
+
+
+@pytest.mark.parametrize("size", [64, 128])
+def test_dense_face_has_the_borders_of_the_face_and_no_others(size):
+    dense = dense_mesh(uv_layout(FACE.topology, size))
+    vertices = np.asarray(dense_vertices(FACE.mean, dense), np.float64)
+    (euler, sides), (dense_euler, dense_sides) = outline(FACE.topology.triangles), outline(dense.triangles)
+    assert dense_euler == euler and loops(dense_sides) == loops(sides) == 5
+    np.testing.assert_allclose(length(dense_sides, vertices), length(sides, MEAN), rtol=1e-5)
+    assert len(np.unique(dense.triangles)) == len(vertices) == dense.vertex_count
+    assert len(dense.texel) > (0.93 if size == 64 else 0.96) * uv_layout(FACE.topology, size).mask.sum()
+
+    original = trimesh.Trimesh(MEAN, FACE.topology.triangles, process=False)
+    fine = trimesh.Trimesh(vertices, dense.triangles, process=False)
+    assert 1 - fine.area / original.area < (0.05 if size == 64 else 0.025)
+    source = uv_layout(FACE.topology, size).triangle.reshape(-1)[dense.texel]
+    cosine = np.sum(fine.vertex_normals[:len(dense.texel)] * original.face_normals[source], 1)
+    assert np.median(cosine) > 0.99 and np.mean(cosine > 0.5) > 0.98
+
+
+def test_dense_sphere_is_closed_and_smooth():
+    layout = uv_layout(SPHERE, 64)
+    dense = dense_mesh(layout)
+    vertices = np.asarray(dense_vertices(BALL, dense), np.float64)
+    euler, sides = outline(dense.triangles)
+    assert euler == 2 and len(sides) == 0
+    ball = trimesh.Trimesh(vertices, dense.triangles, process=False)
+    coarse = trimesh.Trimesh(BALL, SPHERE.triangles, process=False)
+    assert ball.is_watertight and abs(ball.volume / coarse.volume - 1) < 0.005
+    assert abs(ball.area / coarse.area - 1) < 0.005
+    assert np.sum(ball.vertex_normals * vertices, 1).min() > 0.97 * 50
+    offsets = map_to_vertices(jnp.full((64, 64, 1), 2.0), dense)[:, 0]
+    moved = displace(jnp.asarray(vertices, jnp.float32), dense.triangles, offsets)
+    np.testing.assert_allclose(moved - vertices, 2 * ball.vertex_normals, atol=0.1)
+
+
+def test_dense_vertices_sample_their_own_texel():
+    dense = dense_mesh(LAYOUT)
+    noise = np.random.default_rng(0).random((128, 128, 2)).astype(np.float32)
+    found = np.asarray(map_to_vertices(noise, dense))
+    np.testing.assert_allclose(found[:len(dense.texel)], noise.reshape(-1, 2)[dense.texel], atol=1e-6)
+    position = vertices_to_map(FACE.mean, LAYOUT).reshape(-1, 3)[dense.texel]
+    np.testing.assert_allclose(dense_vertices(FACE.mean, dense)[:len(dense.texel)], position, atol=1e-4)
+    np.testing.assert_allclose(map_to_vertices(jnp.ones((128, 128, 1)), dense), 1, atol=1e-5)
+
+
+def test_mirrored_and_touching_charts():
+    """Two squares that share a side in UV space and not in space, one of them mirrored."""
+    left, triangles, uv = grid(3, 3, plane, x=(0.1, 0.5))
+    right, _, other = grid(3, 3, plane, x=(0.9, 0.5))
+    mesh = surface(np.concatenate([triangles, triangles + 16]), np.concatenate([uv, other]))
+    layout = uv_layout(mesh, 32)
+    dense = dense_mesh(layout)
+    vertices = np.concatenate([left, right + [0, 0, 40]])
+    found = trimesh.Trimesh(dense_vertices(vertices, dense), dense.triangles, process=False)
+    original = trimesh.Trimesh(vertices, mesh.triangles, process=False)
+    assert outline(dense.triangles)[0] == outline(mesh.triangles)[0] == 2
+    np.testing.assert_allclose(found.area, original.area, rtol=1e-5)
+    np.testing.assert_allclose(found.area_faces @ found.face_normals, original.area_faces @ original.face_normals,
+                               atol=1e-2)
+
+
+# ------------------------------------------------------------------------------------------------ as functions
+
+def test_gradients_are_finite_differences():
+    """In an image that bilinear interpolation reproduces, hence without kinks."""
+    vertices, triangles, uv = grid(3, 3, plane)
+    mesh = surface(triangles, uv)
+    layout = uv_layout(mesh, 16)
+    row, column = (np.mgrid[:SHAPE[0], :SHAPE[1]] + 0.5).astype(np.float32) / 64
+    image = jnp.asarray(np.stack([column - 2 * row, column * row], -1))
+    seen = see(vertices, mesh, TILT, SHAPE)
+    weights = np.random.default_rng(1).random((16, 16, 2)).astype(np.float32)
+
+    def unwrapped(image, vertices, camera):
+        return jnp.sum(weights * unwrap(image, vertices, camera, layout, seen).colour)
+
+    def displaced(height, vertices):
+        moved = displace(vertices, triangles, map_to_vertices(height, layout)[:, 0], TILT)
+        return jnp.sum(jnp.sin(displace(moved, triangles, moved[:, 0] / 40) / 30))
+
+    check_grads(unwrapped, (image, jnp.asarray(vertices), TILT), 1, ["rev"], eps=1e-2, atol=1e-2, rtol=1e-2)
+    check_grads(displaced, (jnp.asarray(weights[..., :1]), jnp.asarray(vertices)), 1, ["rev"], eps=1e-1, atol=1e-2,
+                rtol=1e-2)
+
+
+def test_one_trace_for_equal_layouts_and_vmap():
+    mesh = surface(*(np.array(a) for a in grid(3, 3, plane)[1:]))
+    vertices = grid(3, 3, plane)[0]
+    image = np.random.default_rng(2).random((*SHAPE, 3)).astype(np.float32)
+    seen = see(vertices, mesh, TILT, SHAPE)
+
+    @partial(jax.jit, static_argnums=2)
+    @chex.assert_max_traces(n=1)
+    def function(image, vertices, layout):
+        chex.assert_shape(vertices_to_map(vertices, layout), (32, 32, 3))
+        return jax.vmap(lambda v: unwrap(image, v, TILT, layout, seen))(vertices)
+
+    batch = np.stack([vertices, vertices + 1])
+    assert uv_layout(mesh, 32) != uv_layout(mesh, 64) and uv_layout(mesh, 32) == uv_layout(mesh, 32)
+    results = [function(image, batch, uv_layout(mesh, 32)) for _ in range(2)]
+    chex.assert_trees_all_equal(*results)
+    chex.assert_type(results[0].colour, jnp.float32)
+    single = unwrap(image, batch[1], TILT, uv_layout(mesh, 32), seen)
+    np.testing.assert_allclose(results[0].colour[1], single.colour, atol=1e-5)
+    np.testing.assert_array_equal(results[0].visible[1], single.visible)
+
+
+# ------------------------------------------------------------------------------------------------ bad input
+
+def test_errors_say_what_was_expected():
+    none = dataclasses.replace(FACE.topology, uv=np.zeros((0, 2)), uv_triangles=np.zeros((0, 3), np.int32))
+    cases = [
+        (lambda: uv_layout(none, 64), "no UV layout; add one with dataclasses.replace"),
+        (lambda: uv_layout(surface(FACE.topology.triangles), 64), "no UV layout; add one"),
+        (lambda: uv_layout(FACE.topology, 100), "size: found 100, expected a power of two"),
+        (lambda: uv_layout(FACE.topology, 64.0), "size: found 64.0, expected a power of two"),
+        (lambda: uv_layout(FACE.topology, 4), "size: 4 leaves . of 7 UV charts without a texel"),
+        (lambda: uv_layout(dataclasses.replace(FACE.topology, uv=FACE.topology.uv * 2), 64), "expected 0..1"),
+        (lambda: uv_layout(dataclasses.replace(FACE.topology, uv=FACE.topology.uv[:50]), 64), "below 50"),
+        (lambda: map_to_vertices(jnp.zeros((64, 64, 1)), LAYOUT), r"expected \[128, 128, C\]"),
+        (lambda: unwrap(jnp.zeros((8, 8, 3)), FACE.mean, TILT, LAYOUT, jnp.zeros((8, 9), int)), "triangle .8, 9."),
+        (lambda: displace(FACE.mean, FACE.topology.triangles, jnp.zeros((3642, 1))), r"expected \(3642,\)"),
+    ]
+    for call, message in cases:
+        with pytest.raises(ValueError, match=message) as error:
+            call()
+        assert "\n" not in str(error.value)
+
+
+def test_a_chart_that_overlaps_itself_is_refused():
+    winding = np.linspace(0, 4 * np.pi, 49)  # two turns of a ribbon, the second over the first
+    ring = np.stack([np.cos(winding), np.sin(winding)], 1)
+    uv = np.concatenate([0.5 + 0.45 * ring, 0.5 + 0.25 * ring + 0.01 * winding[:, None] / 13])
+    a = np.arange(48)
+    triangles = np.concatenate([np.stack([a, a + 1, a + 49], 1), np.stack([a + 1, a + 50, a + 49], 1)])
+    with pytest.raises(ValueError, match="overlaps itself|cross or coincide"):
+        dense_mesh(uv_layout(surface(triangles, uv.clip(0, 1)), 32))
