@@ -20,7 +20,7 @@ from sfm_jax.render.coverage import signed_area, take
 from sfm_jax.render.uv import Sampling, UVLayout, border_edges, border_samples, sampling_table, texel_points
 
 CLEARANCE = 0.5  # texels: a centre nearer to the border than this gives way to the vertices there
-_ROUNDS = 12  # halvings of border pieces before the layout is given up
+_ROUNDS = 8  # halvings of border pieces before the layout is given up
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -29,7 +29,7 @@ _SPACING = 0.25  # texels between samples of a chart's border
 class Sampling:
     """How the vertices of a mesh sample a UV map. Read-only NumPy, equal when its contents are: static under jit.
 
-    size S; vertex_count V; for each of P (vertex, chart) pairs: sample_vertex [P], sample_texels [P, 4] flat texel
+    size S; vertex_count V, one more than the highest index in a triangle; for each of P (vertex, chart) pairs: sample_vertex [P], sample_texels [P, 4] flat texel
     indices, sample_weights [P, 4]. A vertex on a seam has several pairs, whose weights sum to 1 together.
     """
 
@@ -293,8 +293,11 @@ def sampling_table(vertex, place, own_chart, chart):
         row, column = np.nonzero(chart == name)
         nearest = cKDTree(np.stack([column, row], 1) + 0.5).query(place[lost])[1]
         texels[lost] = (row * size + column)[nearest, None]
-        weights[lost] = 0.25
+        weights[lost] = [1, 0, 0, 0]
     weights /= weights.sum(1, keepdims=True) * np.bincount(vertex)[vertex, None]
+    # What has no weight is not read, so that it may hold anything, NaN included.
+    heaviest = np.take_along_axis(texels, weights.argmax(1)[:, None], 1)
+    texels = np.where(weights > 0, texels, heaviest)
     return vertex.astype(np.int32), texels.astype(np.int32), weights.astype(np.float32)
 
 

@@ -54,6 +54,7 @@ SPHERE, BALL = octahedral_sphere(24, 50.0)
 TILT = Orthographic(rotation_from_euler(jnp.array([20.0, 30.0, 10.0])), jnp.zeros(3), jnp.float32(0.4),
                     jnp.array([32.0, 24.0]))
 SHAPE = (48, 64)
+UNWRAP = jax.jit(unwrap, static_argnums=3)
 
 
 def texel_uv(size):
@@ -62,7 +63,7 @@ def texel_uv(size):
 
 
 def see(vertices, mesh, camera, image_size):
-    seen = visibility(camera.project(vertices), mesh.triangles, image_size)
+    seen = jax.jit(lambda points: visibility(points, mesh.triangles, image_size))(camera.project(vertices))
     assert seen.overflow == 0
     return seen.triangle
 
@@ -124,7 +125,7 @@ def test_linear_image_unwraps_exactly(perspective):
     layout = uv_layout(mesh, 64)
     row, column = np.mgrid[:SHAPE[0], :SHAPE[1]] + 0.5
     image = np.stack([2 * column - row, 0.1 * column + 3 * row], -1).astype(np.float32)
-    colour, visible = unwrap(image, vertices, camera, layout, see(vertices, mesh, camera, SHAPE))
+    colour, visible = UNWRAP(image, vertices, camera, layout, see(vertices, mesh, camera, SHAPE))
     c = scenes.as_float64(camera)
     points = plane(texel_uv(64).reshape(-1, 2)) @ c["rotation"].T + c["translation"]
     scale = c["focal"] / -points[:, 2] if perspective else c["scale"]
@@ -139,34 +140,38 @@ def test_visible_texels_are_those_that_rays_reach():
     camera = frame(FACE.mean, (192, 192), rotation_from_euler(jnp.array([0.0, 40.0, 0.0])))
     layout = uv_layout(FACE.topology, 64)
     triangles = FACE.topology.triangles
-    visible = np.asarray(unwrap(np.zeros((192, 192, 1)), FACE.mean, camera, layout,
-                                see(FACE.mean, FACE.topology, camera, (192, 192))).visible)[layout.mask]
-    face = layout.triangle[layout.mask]
-    place = np.einsum("tk,tkc->tc", layout.weights[layout.mask].astype(np.float64), MEAN[triangles[face]])
+    _, visible = UNWRAP(np.zeros((192, 192, 1)), FACE.mean, camera, layout,
+                        see(FACE.mean, FACE.topology, camera, (192, 192)))
+    some = layout.mask & (np.arange(64)[:, None] % 2 == np.arange(64) % 2)
+    visible, face, weights = np.asarray(visible)[some], layout.triangle[some], layout.weights[some]
+    place = np.einsum("tk,tkc->tc", weights.astype(np.float64), MEAN[triangles[face]])
     towards = np.asarray(camera.rotation, np.float64)[2]
     normal = trimesh.Trimesh(MEAN, triangles, process=False).face_normals[face]
     # From a millimetre (less than a pixel) above the surface nothing may be in the way to the viewer.
     ids, *_ = scenes.cast(MEAN, triangles, place + 1.0 * towards, np.broadcast_to(towards, place.shape))
     free = ids < 0
     assert free[visible].mean() > 0.995 and (normal[visible] @ towards > 0.1).all()
-    plain = free & (normal @ towards > 0.4)
-    assert visible[plain].mean() > 0.9 and 0.2 < visible.mean() < 0.6
+    assert visible[free & (normal @ towards > 0.4)].mean() > 0.95
+    assert abs(visible.mean() / (free & (normal @ towards > 0.15)).mean() - 1) < 0.1
 
 
-@pytest.mark.parametrize("outside", ["beside", "behind", "away"])
-def test_what_the_camera_does_not_see_is_not_visible(outside):
+@pytest.mark.parametrize("aside,depth,turn", [(9e3, -400.0, 0.0), (0.0, 100.0, 0.0), (0.0, -400.0, 180.0)])
+def test_what_the_camera_does_not_see_is_not_visible(aside, depth, turn):
     vertices, triangles, uv = grid(6, 6, plane)
     mesh = surface(triangles, uv)
-    shift, turn = {"beside": (9000, 0), "behind": (0, 0), "away": (-400, 180)}[outside]
-    depth = {"beside": -400.0, "behind": 100.0, "away": -400.0}[outside]
-    camera = Perspective(rotation_from_euler(jnp.array([0.0, float(turn), 0.0])),
-                         jnp.array([shift if outside == "beside" else 0.0, 0.0, depth]), jnp.float32(160.0), TILT.centre)
+    camera = Perspective(rotation_from_euler(jnp.array([0.0, turn, 0.0])), jnp.array([aside, 0.0, depth]),
+                         jnp.float32(160.0), TILT.centre)
     image = np.ones((*SHAPE, 1), np.float32)
-    result, pull = jax.vjp(lambda v: unwrap(image, v, camera, uv_layout(mesh, 32), see(vertices, mesh, camera, SHAPE)),
-                           vertices)
-    assert not np.asarray(result.visible).any() and np.isfinite(np.asarray(result.colour)).all()
-    zero = np.zeros(result.visible.shape, jax.dtypes.float0)
-    assert np.isfinite(np.asarray(pull(type(result)(jnp.ones_like(result.colour), zero))[0])).all()
+    layout, seen = uv_layout(mesh, 32), see(vertices, mesh, camera, SHAPE)
+
+    @jax.jit
+    def differentiate(vertices):
+        result = unwrap(image, vertices, camera, layout, seen)
+        return result, jax.grad(lambda v: jnp.sum(unwrap(image, v, camera, layout, seen).colour))(vertices)
+
+    result, gradient = differentiate(vertices)
+    assert not np.asarray(result.visible).any()
+    assert np.isfinite(np.asarray(result.colour)).all() and np.isfinite(np.asarray(gradient)).all()
 
 
 def test_unwrapped_image_renders_as_it_was():
@@ -264,10 +269,12 @@ def test_dense_sphere_is_closed_and_smooth():
     coarse = trimesh.Trimesh(BALL, SPHERE.triangles, process=False)
     assert ball.is_watertight and abs(ball.volume / coarse.volume - 1) < 0.005
     assert abs(ball.area / coarse.area - 1) < 0.005
-    assert np.sum(ball.vertex_normals * vertices, 1).min() > 0.97 * 50
+    # All but the triangles where the square's border turns back upon itself, which are tiny.
+    radial = np.sum(ball.face_normals * vertices[dense.triangles[:, 0]], 1) / 50
+    assert ball.area_faces[radial > 0.97].sum() > 0.998 * ball.area
     offsets = map_to_vertices(jnp.full((64, 64, 1), 2.0), dense)[:, 0]
     moved = displace(jnp.asarray(vertices, jnp.float32), dense.triangles, offsets)
-    np.testing.assert_allclose(moved - vertices, 2 * ball.vertex_normals, atol=0.1)
+    np.testing.assert_allclose(np.linalg.norm(moved, axis=1) - np.linalg.norm(vertices, axis=1), 2, atol=0.01)
 
 
 def test_dense_vertices_sample_their_own_texel():
@@ -296,6 +303,22 @@ def test_mirrored_and_touching_charts():
                                atol=1e-2)
 
 
+def test_borders_that_almost_touch_stay_apart():
+    """A tooth whose tip hangs a hundredth of a texel above the middle of a piece of the border below."""
+    uv = np.array([[0.1, 0.1], [0.9, 0.1], [0.9, 0.4], [0.3, 0.4], [0.1, 0.4], [0.1, 0.7], [0.3, 0.7], [0.1, 0.9],
+                   [0.3, 0.9], [0.5, 0.9], [0.5, 0.7], [0.435, 0.4003]])
+    triangles = np.array([[0, 1, 2], [0, 2, 3], [0, 3, 4], [4, 3, 6], [4, 6, 5], [5, 6, 8], [5, 8, 7], [6, 10, 9],
+                          [6, 9, 8], [6, 11, 10]])
+    vertices = np.pad(uv, ((0, 0), (0, 1)))
+    dense = dense_mesh(uv_layout(surface(triangles, uv), 32))
+    found = np.asarray(dense_vertices(vertices, dense), np.float64)
+    euler, sides = outline(dense.triangles)
+    assert euler == 1 and loops(sides) == 1
+    np.testing.assert_allclose(length(sides, found), length(outline(triangles)[1], vertices), rtol=1e-5)
+    np.testing.assert_allclose(trimesh.Trimesh(found, dense.triangles, process=False).area,
+                               trimesh.Trimesh(vertices, triangles, process=False).area, rtol=1e-5)
+
+
 # ------------------------------------------------------------------------------------------------ as functions
 
 def test_gradients_are_finite_differences():
@@ -308,36 +331,38 @@ def test_gradients_are_finite_differences():
     seen = see(vertices, mesh, TILT, SHAPE)
     weights = np.random.default_rng(1).random((16, 16, 2)).astype(np.float32)
 
+    @jax.jit
     def unwrapped(image, vertices, camera):
         return jnp.sum(weights * unwrap(image, vertices, camera, layout, seen).colour)
 
+    @jax.jit
     def displaced(height, vertices):
         moved = displace(vertices, triangles, map_to_vertices(height, layout)[:, 0], TILT)
         return jnp.sum(jnp.sin(displace(moved, triangles, moved[:, 0] / 40) / 30))
 
-    check_grads(unwrapped, (image, jnp.asarray(vertices), TILT), 1, ["rev"], eps=1e-2, atol=1e-2, rtol=1e-2)
+    check_grads(lambda i: unwrapped(i, vertices, TILT), (image,), 1, ["rev"], eps=1e-1, atol=1e-2, rtol=1e-2)
+    check_grads(partial(unwrapped, image), (jnp.asarray(vertices), TILT), 1, ["rev"], eps=1e-2, atol=1e-2, rtol=1e-2)
     check_grads(displaced, (jnp.asarray(weights[..., :1]), jnp.asarray(vertices)), 1, ["rev"], eps=1e-1, atol=1e-2,
                 rtol=1e-2)
 
 
-def test_one_trace_for_equal_layouts_and_vmap():
+def test_one_trace_for_equal_layouts_and_batches():
     mesh = surface(*(np.array(a) for a in grid(3, 3, plane)[1:]))
     vertices = grid(3, 3, plane)[0]
     image = np.random.default_rng(2).random((*SHAPE, 3)).astype(np.float32)
     seen = see(vertices, mesh, TILT, SHAPE)
 
-    @partial(jax.jit, static_argnums=2)
-    @chex.assert_max_traces(n=1)
-    def function(image, vertices, layout):
-        chex.assert_shape(vertices_to_map(vertices, layout), (32, 32, 3))
+    def batched(image, vertices, layout):
         return jax.vmap(lambda v: unwrap(image, v, TILT, layout, seen))(vertices)
+
+    function = jax.jit(chex.assert_max_traces(batched, n=1), static_argnums=2)
 
     batch = np.stack([vertices, vertices + 1])
     assert uv_layout(mesh, 32) != uv_layout(mesh, 64) and uv_layout(mesh, 32) == uv_layout(mesh, 32)
     results = [function(image, batch, uv_layout(mesh, 32)) for _ in range(2)]
     chex.assert_trees_all_equal(*results)
     chex.assert_type(results[0].colour, jnp.float32)
-    single = unwrap(image, batch[1], TILT, uv_layout(mesh, 32), seen)
+    single = UNWRAP(image, batch[1], TILT, uv_layout(mesh, 32), seen)
     np.testing.assert_allclose(results[0].colour[1], single.colour, atol=1e-5)
     np.testing.assert_array_equal(results[0].visible[1], single.visible)
 
