@@ -153,7 +153,8 @@ def summary(times, memory, compiling):
     """Rows of the table, and the flat numbers by name."""
     rows, flat = [], {}
     for name, median in times.items():
-        flat |= {f"{name}/ms": 1e3 * median, f"{name}/compile_s": compiling[name], f"{name}/temp_mb": memory[name] / 1e6}
+        flat |= {f"{name}/ms": 1e3 * median, f"{name}/compile_s": compiling[name]}
+        flat[f"{name}/temp_mb"] = memory[name] / 1e6
     for case in dict.fromkeys(name.rsplit("/", 2)[0] for name in times):
         one, eight = times[f"{case}/batch1/backward"], times[f"{case}/batch8/backward"]
         flat[f"{case}/batch8_over_batch1"] = eight / one

@@ -29,8 +29,9 @@ _SPACING = 0.25  # texels between samples of a chart's border
 class Sampling:
     """How the vertices of a mesh sample a UV map. Read-only NumPy, equal when its contents are: static under jit.
 
-    size S; vertex_count V, one more than the highest index in a triangle; for each of P (vertex, chart) pairs: sample_vertex [P], sample_texels [P, 4] flat texel
-    indices, sample_weights [P, 4]. A vertex on a seam has several pairs, whose weights sum to 1 together.
+    size S; vertex_count V, one more than the highest index in a triangle; for each of P (vertex, UV) pairs
+    sample_vertex [P], sample_texels [P, 4] flat texel indices, sample_weights [P, 4]. A vertex on a seam has several
+    pairs, whose weights sum to 1 together.
     """
 
     size: int

@@ -1,0 +1,39 @@
+"""The README's Python runs as it stands."""
+
+import re
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sfm_jax.morphable.default import load_default
+from sfm_jax.morphable.sphere_model import SphereFaceModel
+
+README = Path(__file__).parents[1] / "README.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """A workdir as a run leaves it, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "stage1").mkdir(parents=True)
+    base = load_default(0)
+    SphereFaceModel(base=base, radius=jnp.float32(8.0)).save("runs/stage1/model.npz")
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.split("\n")[-2][:30])
+def test_python_block(block, trained):
+    names = {}
+    exec(compile(block, "README.md", "exec"), names)
+    if "halfway" in names:
+        assert names["halfway"].shape == (3642, 3) and names["vertices"].shape == (16, 14403, 3)
+    if "seen" in names:
+        assert float(names["seen"].alpha.max()) == 1.0 and int(names["seen"].overflow) == 0
+        assert np.isfinite(names["gradient"]).all() and float(jnp.abs(names["gradient"]).max()) > 0
+
+
+def test_tables_are_filled():
+    tables = re.findall(r"<!-- table \w+ -->\n(.*?)<!-- end -->", README.read_text(), flags=re.DOTALL)
+    assert tables and all("Measured" in table for table in tables)
