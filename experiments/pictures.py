@@ -40,7 +40,8 @@ def outputs():
     vertices, albedo = face.decode(people.identity[person]), face.albedo(people.albedo[person])
     topology = face.topology
     mesh = surface(topology.triangles, topology.uv, topology.uv_triangles)
-    camera = frame(vertices, (SIZE, SIZE), rotation_from_euler(jnp.array([28.0, 6.0, 0.0])), fill=0.92, field_of_view=20.0)
+    turned = rotation_from_euler(jnp.array([28.0, 6.0, 0.0]))
+    camera = frame(vertices, (SIZE, SIZE), turned, fill=0.92, field_of_view=20.0)
     seen = render(vertices, mesh, camera, (SIZE, SIZE), albedo=albedo, light=SphericalHarmonics(DAYLIGHT),
                   background=0.9, cull=True)
     check_overflow(seen)
@@ -83,7 +84,8 @@ def fit(steps=600, shown=(0, 20, 60, 150, 600), wait=60):
 
     parameters = {"turn": jnp.deg2rad(jnp.array([0.0, 10.0, 0.0])), "code": jnp.zeros(components)}
     # The pose first: a face seen 30 degrees off teaches the shape nonsense.
-    later = optax.join_schedules([optax.constant_schedule(0.0), optax.cosine_decay_schedule(0.08, steps - wait)], [wait])
+    falling = optax.cosine_decay_schedule(0.08, steps - wait)
+    later = optax.join_schedules([optax.constant_schedule(0.0), falling], [wait])
     rates = {"turn": optax.adam(optax.cosine_decay_schedule(0.03, steps)), "code": optax.adam(later)}
     optimiser = optax.multi_transform(rates, {"turn": "turn", "code": "code"})
     state = optimiser.init(parameters)

@@ -9,6 +9,7 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from sfm_jax.geometry.camera import Orthographic, Perspective
+from sfm_jax.morphable.default import load_default
 
 
 def head(subdivisions=3):
@@ -24,6 +25,12 @@ def head(subdivisions=3):
 def colours(vertices):
     """Smooth vertex colours [V, 3] in [0.1, 0.9]."""
     return (0.5 + 0.4 * np.sin(vertices / [23.0, 31.0, 40.0] + [0.0, 1.0, 2.0])).astype(np.float32)
+
+
+def embedded():
+    """The embedded face at detail 1."""
+    model = load_default(1)
+    return np.asarray(model.mean, np.float64), model.topology.triangles
 
 
 def ict():

@@ -39,9 +39,10 @@ def test_ids_and_depths_are_those_of_ray_casting(perspective):
     assert compared > 3000
 
 
-def test_realistic_face_against_embree():
+@pytest.mark.parametrize("face", [scenes.embedded, scenes.ict])
+def test_realistic_face_against_embree(face):
     pytest.importorskip("embreex")
-    vertices, triangles = scenes.ict()
+    vertices, triangles = face()
     caster = trimesh.ray.ray_pyembree.RayMeshIntersector(trimesh.Trimesh(vertices, triangles, process=False))
     size, same, covered = 112, 0, 0
     for camera in scenes.cameras(vertices, size, 20, perspective=False):
