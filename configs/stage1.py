@@ -5,7 +5,7 @@ errors and holes must meet at one unit vector z, and mean + r z.B must be that p
 
     python -m sfm_jax.main --config=configs/stage1.py --workdir=runs/stage1
 
-Takes about three minutes on two CPU cores. Writes report.html, report.json and model.npz to the workdir.
+Takes about two minutes on two CPU cores. Writes report.html, report.json and model.npz to the workdir.
 To train on your own registered scans: --config.data.folder=scans, a folder of person/scan.{obj,ply,npz}.
 """
 
