@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from PIL import Image, ImageDraw, ImageFont
 
+from sfm_jax.evaluation.pictures import to_srgb
 from sfm_jax.geometry.camera import frame
 from sfm_jax.geometry.rotation import rotation_angle, rotation_from_axis_angle, rotation_from_euler
 from sfm_jax.morphable.default import load_default, load_population
@@ -102,11 +103,6 @@ def fit(steps=600, shown=(0, 20, 60, 150, 600), wait=60):
         updates, state = optimiser.update(gradient, state)
         parameters = optax.apply_updates(parameters, updates)
     return frames, to_srgb(wanted.colour)
-
-
-def to_srgb(linear):
-    linear = np.clip(np.asarray(linear), 0, 1)
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
 def strip(pictures):

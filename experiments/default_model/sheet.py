@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from sfm_jax.evaluation.pictures import BACKGROUND, shaded
+from sfm_jax.evaluation.pictures import BACKGROUND, shaded, to_srgb
 from sfm_jax.morphable.default import load_default, load_population
 
 SIZE, COLUMNS, LABEL, SUPER = 190, 8, 20, 2
@@ -72,11 +72,6 @@ def expression_code(model, units: dict[str, float]) -> np.ndarray:
         for side in sides:
             code[model.expression_names.index(side)] = value
     return code
-
-
-def to_srgb(linear):
-    linear = np.clip(np.asarray(linear), 0, 1)
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
 def landmarks_picture(model, picture, frame):

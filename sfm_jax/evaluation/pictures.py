@@ -66,9 +66,9 @@ def shaded(
     image = image.reshape(size, SUPERSAMPLING, size, SUPERSAMPLING, 4).mean((1, 3))
     color, coverage = image[..., :3], image[..., 3:]
     if background is None:
-        image = np.concatenate([_to_srgb(color / np.maximum(coverage, 1e-6)), coverage], -1)
+        image = np.concatenate([to_srgb(color / np.maximum(coverage, 1e-6)), coverage], -1)
     else:
-        image = _to_srgb(color + (1 - coverage) * _to_linear(np.asarray(background, np.float32)))
+        image = to_srgb(color + (1 - coverage) * _to_linear(np.asarray(background, np.float32)))
     return np.round(255 * image).astype(np.uint8)
 
 
@@ -171,6 +171,7 @@ def _to_linear(srgb: np.ndarray) -> np.ndarray:
     return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
-def _to_srgb(linear: np.ndarray) -> np.ndarray:
-    linear = linear.clip(0, 1)
+def to_srgb(linear: np.ndarray) -> np.ndarray:
+    """sRGB in [0, 1] of linear RGB, clipped (IEC 61966-2-1)."""
+    linear = np.clip(np.asarray(linear), 0, 1)
     return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)

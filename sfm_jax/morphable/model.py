@@ -10,7 +10,6 @@ leading shape by itself.
 """
 
 import dataclasses
-import hashlib
 import os
 from pathlib import Path
 
@@ -19,12 +18,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sfm_jax.geometry.static import StaticArrays
+
 FORMAT = "sfm-jax model 1"
 _ARRAYS = ("mean", "identity_basis", "identity_sigma", "expression_basis", "albedo_mean", "albedo_basis")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Topology:
+class Topology(StaticArrays):
     """What never changes while a model is trained: connectivity, UVs and named places. NumPy, static under jit.
 
     triangles [F, 3] int32, outward counter-clockwise; uv [U, 2] in [0, 1] (v upwards) with uv_triangles [F, 3]
@@ -42,22 +43,6 @@ class Topology:
     region_names: tuple[str, ...]
     regions: np.ndarray
     symmetry: np.ndarray
-
-    def __post_init__(self):
-        digest = hashlib.sha256()
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, np.ndarray):
-                value.flags.writeable = False
-            digest.update(field.name.encode())
-            digest.update(np.ascontiguousarray(value).tobytes())
-        object.__setattr__(self, "_digest", digest.hexdigest())
-
-    def __hash__(self):
-        return hash(self._digest)
-
-    def __eq__(self, other):
-        return isinstance(other, Topology) and self._digest == other._digest
 
     def region(self, name: str) -> np.ndarray:
         """Weight [V] in [0, 1] of a named region, float32. ValueError names the regions there are."""

@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import Delaunay, cKDTree
 
 from sfm_jax.render.coverage import signed_area, take
-from sfm_jax.render.uv import Sampling, UVLayout, border_edges, border_samples, sampling_table, texel_points
+from sfm_jax.render.uv import Sampling, UVLayout, border_edges, border_samples, expand, sampling_table, texel_points
 
 CLEARANCE = 0.5  # texels: a centre nearer to the border than this gives way to the vertices there
 _ROUNDS = 8  # halvings of border pieces before the layout is given up
@@ -107,7 +107,7 @@ def _first_cuts(layout, places):
     longest = np.zeros(edge.max() + 1)
     np.maximum.at(longest, edge, length)
     count = np.maximum(np.ceil(longest).astype(np.int64), 1) + 1
-    owner, step = _expand(count)
+    owner, step = expand(count)
     return _sorted_cuts(np.stack([owner, step / (count[owner] - 1)], 1))
 
 
@@ -115,17 +115,11 @@ def _sorted_cuts(cuts):
     return cuts[np.lexsort((cuts[:, 1], cuts[:, 0]))]
 
 
-def _expand(count):
-    """Each index i count[i] times, with steps 0 .. count[i] - 1."""
-    owner = np.repeat(np.arange(len(count)), count)
-    return owner, np.arange(len(owner)) - (np.cumsum(count) - count)[owner]
-
-
 def _border(layout, places, cuts):
     """The border points that `cuts` give: one per chart corner, one per cut and side between; vertices shared."""
     face, corner, edge, against = _mesh_edges(layout)
     count = np.bincount(cuts[:, 0].astype(np.int64))
-    side, step = _expand(count[edge])
+    side, step = expand(count[edge])
     last = count[edge[side]] - 1
     row = (np.cumsum(count) - count)[edge[side]] + np.where(against[side], last - step, step)
     share = np.where(against[side], 1 - cuts[row, 1], cuts[row, 1])

@@ -6,7 +6,6 @@ so that the map, seen as an image, has v upwards. What depends on the topology a
 """
 
 import dataclasses
-import hashlib
 from typing import NamedTuple
 
 import jax
@@ -18,6 +17,7 @@ from scipy.spatial import cKDTree
 
 from sfm_jax.geometry.camera import Camera, to_camera
 from sfm_jax.geometry.mesh import vertex_normals
+from sfm_jax.geometry.static import StaticArrays
 from sfm_jax.render.coverage import FAR, signed_area, take
 from sfm_jax.render.interpolate import interpolate
 
@@ -26,7 +26,7 @@ _SPACING = 0.25  # texels between samples of a chart's border
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Sampling:
+class Sampling(StaticArrays):
     """How the vertices of a mesh sample a UV map. Read-only NumPy, equal when its contents are: static under jit.
 
     size S; vertex_count V, one more than the highest index in a triangle; for each of P (vertex, UV) pairs
@@ -39,22 +39,6 @@ class Sampling:
     sample_vertex: np.ndarray
     sample_texels: np.ndarray
     sample_weights: np.ndarray
-
-    def __post_init__(self):
-        digest = hashlib.sha256()
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, np.ndarray):
-                value.flags.writeable = False
-            digest.update(field.name.encode() + str(np.shape(value)).encode())
-            digest.update(np.ascontiguousarray(value).tobytes())
-        object.__setattr__(self, "_digest", digest.hexdigest())
-
-    def __hash__(self):
-        return hash(self._digest)
-
-    def __eq__(self, other):
-        return type(other) is type(self) and self._digest == other._digest
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -273,12 +257,18 @@ def border_samples(uv_triangles, corners):
     after = (corner + 1) % 3
     length = np.linalg.norm(corners[face, after] - corners[face, corner], axis=1)
     count = np.ceil(length / _SPACING).astype(np.int64) + 1
-    edge = np.repeat(np.arange(len(face)), count)
-    share = (np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count)) / np.maximum(count - 1, 1)[edge]
+    edge, step = expand(count)
+    share = step / np.maximum(count - 1, 1)[edge]
     weights = np.zeros((len(edge), 3))
     row = np.arange(len(edge))
     weights[row, corner[edge]], weights[row, after[edge]] = 1 - share, share
     return face[edge], weights, np.einsum("bk,bkc->bc", weights, corners[face[edge]])
+
+
+def expand(count):
+    """Each index i count[i] times, with steps 0 .. count[i] - 1."""
+    owner = np.repeat(np.arange(len(count)), count)
+    return owner, np.arange(len(owner)) - (np.cumsum(count) - count)[owner]
 
 
 def sampling_table(vertex, place, own_chart, chart):
@@ -323,8 +313,7 @@ def _rasterise(corners, size):
     low = np.clip(np.ceil(corners.min(1) - 0.5), 0, size).astype(np.int64)
     high = np.clip(np.floor(corners.max(1) - 0.5), -1, size - 1).astype(np.int64)
     width, height = np.maximum(high - low + 1, 0).T
-    face = np.repeat(np.arange(len(corners)), width * height)
-    step = np.arange(len(face)) - np.repeat(np.cumsum(width * height) - width * height, width * height)
+    face, step = expand(width * height)
     column, row = low[face, 0] + step % width[face], low[face, 1] + step // width[face]
     offset = corners[face] - np.stack([column + 0.5, row + 0.5], -1)[:, None]
     products = [offset[:, i, 0] * offset[:, j, 1] - offset[:, j, 0] * offset[:, i, 1]

@@ -48,13 +48,14 @@ class SphereBasis:
         self.model = load_default(config.detail) if config.model == "default" else MorphableModel.load(config.model)
         self.train_scans, self.heldout_scans = scan_sources(config, self.model)
         self.weights = classical.metric_weights(self.model)
+        self.pca_weights = classical.pca_weights(self.model)
         self.neighbours = neighbour_table(self.model.topology.triangles, len(self.weights))
         order = np.random.default_rng(config.seed).permutation(len(self.train_scans))[:SAMPLE]
         self._sample = self.train_scans.batch(order)
         self.classical = classical.fit_classical(self.train_scans, _first(self._sample, PRIOR_SAMPLE), self.model,
                                                  config.components)
-        self.whitening = classical.fit_whitening(self._sample["vertices"][:WHITENING_SAMPLE],
-                                                 classical.pca_weights(self.model), config.features)
+        self.whitening = classical.fit_whitening(self._sample["vertices"][:WHITENING_SAMPLE], self.pca_weights,
+                                                 config.features)
         self.start_basis = self._start_basis()
         self.encoder = ScanEncoder(config.components, len(self.model.expression_basis), tuple(config.hidden))
 
@@ -70,7 +71,7 @@ class SphereBasis:
         """Parameters at the classical start; the state holds the encoder's fixed input projection."""
         del batch
         targets, radius = self._start_codes(self._sample["neutral"])
-        _, expression = self.classical.fit(self._sample["vertices"], self.model, classical.pca_weights(self.model))
+        _, expression = self.classical.fit(self._sample["vertices"], self.model, self.pca_weights)
         targets = np.concatenate([targets, expression], axis=1)
         kernel, bias = classical.ridge(self.whitening(self._sample["vertices"]), targets, penalty=1e-2)
         encoder = self.encoder.init(rng, jnp.zeros((1, kernel.shape[0])))["params"]
@@ -146,7 +147,7 @@ class SphereBasis:
         """Classical codes [N, d] of clean shapes [N, V, 3], lifted to the sphere where there is one; the radius."""
         used = self.config.components - int(self._has_slack)
         codes = best_gaussian_codes(shapes, self.classical.mean, self.classical.basis[:used],
-                                    classical.pca_weights(self.model))
+                                    self.pca_weights)
         if self.config.sphere == "gaussian":
             return codes, 1.0
         lengths = np.linalg.norm(codes, axis=1)

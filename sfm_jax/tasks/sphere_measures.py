@@ -7,7 +7,6 @@ import numpy as np
 
 from sfm_jax.evaluation import recognition, surface
 from sfm_jax.morphable.statistics import best_gaussian_codes, best_sphere_codes
-from sfm_jax.tasks.classical import pca_weights
 
 BATCH = 128
 
@@ -46,7 +45,7 @@ def measure_heldout(task, params, state) -> HeldOut:
         directions.append(z[:count])
         labels.append(record["person"])
         truth.append(record["neutral"])
-        pca_codes.append(task.classical.fit(record["vertices"], task.model, pca_weights(task.model))[0])
+        pca_codes.append(task.classical.fit(record["vertices"], task.model, task.pca_weights)[0])
     codes, pca_codes = np.concatenate(codes), np.concatenate(pca_codes)
     people = task.heldout_scans.neutral_shapes()
     return HeldOut(
