@@ -135,6 +135,18 @@ def verification(
     }
 
 
+def gallery_and_pairs(scores: np.ndarray, labels: np.ndarray) -> dict:
+    """`rank1` (the first sample of each person is the gallery, the others probe) and `verification` over all pairs.
+
+    scores [N, N] between all samples, labels [N] their persons.
+    """
+    labels = np.asarray(labels)
+    _, first = np.unique(labels, return_index=True)
+    is_gallery = np.isin(np.arange(len(labels)), first)
+    rank = rank1_from_scores(scores[~is_gallery][:, is_gallery], labels[is_gallery], labels[~is_gallery])
+    return {"rank1": rank, **verification(*all_pairs(scores, labels))}
+
+
 def uniformity(z: np.ndarray) -> float:
     """log mean over pairs of exp(-2 |z_i - z_j|^2), for the directions of codes z [N, d]; lower spreads further.
 

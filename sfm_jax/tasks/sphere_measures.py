@@ -82,15 +82,6 @@ def _best_fit(task, model, people):
     return _decode(model, best_gaussian_codes(people, mean, radius * basis, task.weights))
 
 
-def recognition_figures(codes: np.ndarray, labels: np.ndarray, metric: str) -> dict:
-    """Rank-1 (first scan of each person in the gallery, the others probes) and verification over all pairs."""
-    _, first = np.unique(labels, return_index=True)
-    is_gallery = np.isin(np.arange(len(labels)), first)
-    scores = recognition.similarity(codes, codes, metric)
-    rank1 = recognition.rank1_from_scores(scores[~is_gallery][:, is_gallery], labels[is_gallery], labels[~is_gallery])
-    return {"rank1": rank1, **recognition.verification(*recognition.all_pairs(scores, labels))}
-
-
 def summarise(task, heldout: HeldOut, params) -> tuple[dict[str, float], dict[str, dict]]:
     """(the flat numbers of report.json, the verification curves by name).
 
@@ -99,9 +90,11 @@ def summarise(task, heldout: HeldOut, params) -> tuple[dict[str, float], dict[st
     def error(prediction, truth):
         return float(np.mean(surface.vertex_error(prediction, truth, task.weights)))
 
-    ours = recognition_figures(heldout.z, heldout.labels, "cosine")
-    classical = {metric: recognition_figures(heldout.pca_codes, heldout.labels, metric)
-                 for metric in ("cosine", "euclidean")}
+    def recognised(codes, metric):
+        return recognition.gallery_and_pairs(recognition.similarity(codes, codes, metric), heldout.labels)
+
+    ours = recognised(heldout.z, "cosine")
+    classical = {metric: recognised(heldout.pca_codes, metric) for metric in ("cosine", "euclidean")}
     metric = max(classical, key=lambda name: classical[name]["rank1"])
     theirs = classical[metric]
     subset = _one_in(heldout.labels, people=100)

@@ -1,0 +1,192 @@
+"""Synthetic photos: people of the embedded population, rendered with every label known.
+
+An endless, deterministic source: photo number i of a seed is always the same photo, on any device and in any batch.
+Photos are made on the device that trains on them, in batches, by our own renderer; nothing is read from a disk.
+Every range below is ours: wide enough to train on, not measured on a real collection.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sfm_jax.data import backdrop, damage
+from sfm_jax.data.crop import landmark_box
+from sfm_jax.geometry.camera import Perspective
+from sfm_jax.geometry.rotation import rotation_from_euler
+from sfm_jax.morphable.default import Population
+from sfm_jax.morphable.model import MorphableModel
+from sfm_jax.render import SphericalHarmonics, render, suggest_caps, surface
+
+# Constants of the nine real spherical harmonics, in the order of render.harmonics.
+_HARMONIC = np.array([0.282095, 0.488603, 0.488603, 0.488603, 0.315392, 1.092548, 1.092548, 0.546274, 1.092548])
+_CAPS_YAWS = np.linspace(-100, 100, 9)
+
+
+@dataclasses.dataclass(frozen=True)
+class Conditions:
+    """How photos differ. Angles in degrees.
+
+    yaw: half of the photos spread evenly to +-yaw, half are near frontal (normal, a third of it); pitch, roll:
+    standard deviations; expression: mean activation of an active unit, of which `active` are expected a photo;
+    distance: range in mm of the camera, log-uniform (near ones distort); scale, shift: of the crop, as shares of its
+    side, uniform; occluders: probability of each of two; damage: strength of exposure, blur, noise and compression.
+    """
+
+    yaw: float = 90.0
+    pitch: float = 10.0
+    roll: float = 10.0
+    expression: float = 0.4
+    active: float = 6.0
+    distance: tuple[float, float] = (350.0, 2500.0)
+    scale: float = 0.12
+    shift: float = 0.06
+    occluders: float = 0.25
+    damage: float = 1.0
+
+
+class SyntheticPhotos:
+    """Photos of `people` (codes of `model`): photo i shows person i mod P; all else is drawn from (seed, i)."""
+
+    def __init__(self, model: MorphableModel, people: Population, size: int, conditions: Conditions, seed: int):
+        self.model, self.size, self.conditions, self.seed = model, size, conditions, seed
+        self.persons = len(people.identity)
+        self.people = people
+        self._surface = surface(model.topology.triangles)
+        self._partner = _partners(model.expression_names)
+        self._allowed = np.array([name != "mouthClose" for name in model.expression_names], np.float32)
+        regions = model.topology.region_names
+        self._hair = model.topology.region("scalp") if "scalp" in regions else np.zeros(len(model.mean), np.float32)
+        self._caps = self._capacities()
+
+    def __call__(self, ids: jax.Array) -> dict[str, jax.Array]:
+        """The photos `ids` [B] int32 and all their labels, to be called under jit.
+
+        A photo record (data/photos.py), the image as float32 sRGB in [0, 1], and more:
+            albedo        [B, A] code        light [B, 9, 3] spherical harmonics   pose [B, 3] degrees: yaw, pitch, roll
+            mask          [B, S, S] in [0, 1]: the face where nothing stands before it
+            depth         [B, S, S] mm along the viewing axis, 0 on the background
+            landmarks_3d  [B, 68, 3] mm, turned into camera axes, their mean at the origin
+            overflow      [B] int32: what the renderer lost; 0 (see render.check_overflow)
+        """
+        return jax.vmap(self._photo)(ids)
+
+    def _photo(self, index):
+        model, c, size = self.model, self.conditions, self.size
+        key = jax.random.fold_in(jax.random.key(self.seed), index)
+        pose_key, face_key, light_key, camera_key, scene_key, damage_key = jax.random.split(key, 6)
+        person = index % self.persons
+        identity, albedo = jnp.asarray(self.people.identity)[person], jnp.asarray(self.people.albedo)[person]
+        expression = self._expression(face_key)
+        pose = self._pose(pose_key)
+        vertices = model.decode(identity, expression)
+        rotation = rotation_from_euler(pose)
+        camera, landmarks = self._camera(camera_key, vertices, rotation)
+        light = _light(light_key)
+        behind = self._background(scene_key, camera, vertices, landmarks)
+        seen = render(vertices, self._surface, camera, (size, size), light=SphericalHarmonics(light),
+                      albedo=self._albedo(face_key, albedo), background=behind, edge_width=1.0, caps=self._caps, cull=True)
+        scene, mask = seen.colour, seen.alpha
+        for one in jax.random.split(jax.random.fold_in(scene_key, 1), 2):
+            colour, cover = backdrop.occluder(one, size, c.occluders)
+            scene, mask = scene + cover[..., None] * (colour - scene), mask * (1 - cover)
+        turned = model.landmarks(vertices) @ rotation.T
+        return {
+            "image": damage.photograph(damage_key, scene, c.damage),
+            "person": person.astype(jnp.int32),
+            "landmarks": landmarks, "landmark_mask": jnp.ones(68),
+            "rotation": rotation, "rotation_mask": jnp.ones(()),
+            "identity": identity, "expression": expression, "codes_mask": jnp.ones(()),
+            "id": index.astype(jnp.int32),
+            "albedo": albedo, "light": light, "pose": pose, "mask": mask, "depth": seen.depth,
+            "landmarks_3d": turned - turned.mean(0), "overflow": seen.overflow,
+        }
+
+    def _pose(self, key):
+        c = self.conditions
+        wide, even, normal = jax.random.split(key, 3)
+        yaw = jnp.where(jax.random.bernoulli(wide), jax.random.uniform(even, minval=-c.yaw, maxval=c.yaw),
+                        c.yaw / 3 * jax.random.normal(jax.random.fold_in(normal, 0)))
+        pitch, roll = jax.random.normal(normal, (2,)) * jnp.array([c.pitch, c.roll])
+        return jnp.stack([jnp.clip(yaw, -c.yaw, c.yaw), jnp.clip(pitch, -35, 35), jnp.clip(roll, -45, 45)])
+
+    def _expression(self, key):
+        """A few active units; most of the time the two sides of a face do the same."""
+        c, count = self.conditions, len(self._partner)
+        active, strength, even = jax.random.split(key, 3)
+        # The sum of two exponentials is a gamma variable; jax.random.gamma samples by rejection, in slow loops.
+        code = jnp.minimum(c.expression / 2 * jax.random.exponential(strength, (2, count)).sum(0), 1.0)
+        code = code * jax.random.bernoulli(active, min(c.active / max(count, 1), 1.0), (count,)) * self._allowed
+        return jnp.where(jax.random.bernoulli(even, 0.8), code[self._partner], code)
+
+    def _albedo(self, key, code):
+        """Linear RGB [V, 3] of the person, with hair of some colour on the scalp, or none."""
+        bald, grey, dark, shade = jax.random.split(jax.random.fold_in(key, 1), 4)
+        colour = jnp.where(jax.random.bernoulli(grey, 0.2), jnp.array([0.45, 0.43, 0.4]), jnp.array([0.3, 0.17, 0.07]))
+        colour = colour * jnp.exp(-2.5 * jax.random.uniform(dark)) * jnp.exp(0.1 * jax.random.normal(shade, (3,)))
+        cover = (self._hair * jax.random.bernoulli(bald, 0.85))[:, None]
+        skin = self.model.albedo(code)
+        return skin + cover * (colour - skin)
+
+    def _camera(self, key, vertices, rotation):
+        """A perspective camera that shows the landmarks as a cropped photo would, and the landmarks in it [68, 2]."""
+        c = self.conditions
+        far, zoom, where = jax.random.split(key, 3)
+        low, high = np.log(c.distance[0]), np.log(c.distance[1])
+        distance = jnp.exp(jax.random.uniform(far, minval=low, maxval=high))
+        points = self.model.landmarks(vertices)
+        offset = -rotation @ points.mean(0) - jnp.array([0.0, 0.0, 1.0]) * distance
+        wide = Perspective(rotation, offset, jnp.ones(()), jnp.zeros(2))
+        centre, side = landmark_box(wide.project(points)[:, :2])
+        side = side * (1 + jax.random.uniform(zoom, minval=-c.scale, maxval=c.scale))
+        centre = centre + side * jax.random.uniform(where, (2,), minval=-c.shift, maxval=c.shift)
+        camera = wide.crop(centre - side / 2, self.size / side)
+        return camera, camera.project(points)[:, :2]
+
+    def _background(self, key, camera, vertices, landmarks):
+        picture, body = jax.random.split(key)
+        lowest = camera.project(vertices[jnp.argmin(self.model.mean[:, 1])][None])[0, :2]
+        width = jnp.max(landmarks[:, 0]) - jnp.min(landmarks[:, 0])
+        return backdrop.with_shoulders(body, backdrop.texture(picture, self.size), lowest, jnp.maximum(width, 20.0))
+
+    def _capacities(self):
+        """The renderer's, from the mean face at the crop's closest in every yaw; expressions fit in the margin."""
+        mean = self.model.mean
+
+        def camera(yaw):
+            rotation = rotation_from_euler(jnp.stack([yaw, jnp.zeros(()), jnp.zeros(())]))
+            points = self.model.landmarks(mean)
+            offset = -rotation @ points.mean(0) - jnp.array([0.0, 0.0, 1.0]) * self.conditions.distance[0]
+            wide = Perspective(rotation, offset, jnp.ones(()), jnp.zeros(2))
+            centre, side = landmark_box(wide.project(points)[:, :2])
+            side = side * (1 - self.conditions.scale)
+            return wide.crop(centre - side / 2, self.size / side)
+
+        cameras = jax.vmap(camera)(jnp.asarray(_CAPS_YAWS, jnp.float32))
+        return suggest_caps(mean, self._surface, (self.size, self.size), 1.0, cameras, cull=True, margin=1.5)
+
+
+def _light(key):
+    """Spherical harmonics [9, 3] of a sky and two distant lights; a frontal grey face comes out mid-bright."""
+    level, share, where, tint = jax.random.split(key, 4)
+    total = jax.random.uniform(level, minval=0.5, maxval=1.1)
+    weights = jax.random.exponential(share, (3,)) + jnp.array([0.5, 0.3, 0.0])
+    weights = weights / weights.sum()
+    # Lights come from all sides of the viewer's half, seldom from below.
+    x, y, z = jnp.moveaxis(jax.random.normal(where, (2, 3)) + jnp.array([0.0, 0.6, 1.0]), -1, 0)
+    length = jnp.sqrt(x * x + y * y + z * z + 1e-6)
+    x, y, z = x / length, y / length, z / length
+    basis = jnp.stack([jnp.ones_like(x), z, x, y, 3 * z * z - 1, x * z, y * z, x * x - y * y, x * y], -1) * _HARMONIC
+    colours = 1 + 0.12 * jax.random.normal(tint, (3, 3))
+    sky = jnp.zeros(9).at[0].set(1 / 0.886227)[:, None] * colours[0]
+    # A distant light from l shows a surface facing n as harmonics(n) . Y(l), nearly max(n.l, 0): Lambert in 9 numbers.
+    lamps = jnp.einsum("l,lk,lc->kc", weights[1:], basis, colours[1:]) * 1.6  # lamps are brighter than the sky
+    return total * (weights[0] * sky + lamps)
+
+
+def _partners(names):
+    """For each unit the one whose activation a symmetric face copies: Right copies Left, others themselves."""
+    index = {name: number for number, name in enumerate(names)}
+    return np.array([index.get(name.removesuffix("Right") + "Left", number) if name.endswith("Right") else number
+                     for number, name in enumerate(names)], np.int32)
