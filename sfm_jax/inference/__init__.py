@@ -1,0 +1,1 @@
+"""From codes to faces and from photos to codes."""

@@ -77,3 +77,8 @@ class SphereFaceModel:
         if str(arrays.get("kind")) != "sphere":
             raise ValueError(f"{path}: key 'kind': found {str(arrays.get('kind'))!r}, expected 'sphere'")
         return SphereFaceModel(base=model_from_arrays(path, arrays), radius=jnp.asarray(arrays["radius"], jnp.float32))
+
+
+def is_sphere_model(path: str | os.PathLike) -> bool:
+    """Does a model npz hold a SphereFaceModel? ValueError where it is no model npz."""
+    return str(load_arrays(path).get("kind")) == "sphere"

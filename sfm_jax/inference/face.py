@@ -1,0 +1,76 @@
+"""A face in a photo: what its codes mean, in one place for networks, fits and reports.
+
+The camera is orthographic (a weak perspective): the rotation turns the head about the middle of its landmarks, a scale
+of 0 makes the model's mean face fill the crop as `data.crop.landmark_box` would, a shift of 0 centres it.
+"""
+
+from typing import NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sfm_jax.data.crop import landmark_box
+from sfm_jax.geometry.camera import Orthographic
+from sfm_jax.morphable.model import MorphableModel, linear_shape
+from sfm_jax.render import SphericalHarmonics
+
+
+class FaceCodes(NamedTuple):
+    """Everything a photo of a face is made of, in arrays of any leading shape.
+
+    identity [d] of the basis in use (multiplied by the radius of a sphere); expression [E]; albedo [A];
+    rotation [3, 3]; log_scale []; shift [2], shares of the crop's side; light [9, 3], spherical harmonics.
+    """
+
+    identity: jax.Array
+    expression: jax.Array
+    albedo: jax.Array
+    rotation: jax.Array
+    log_scale: jax.Array
+    shift: jax.Array
+    light: jax.Array
+
+
+class Face(NamedTuple):
+    """neutral, vertices [B, V, 3] mm; landmarks [B, 68, 2] pixels; camera (batched); albedo [B, V, 3] linear RGB."""
+
+    neutral: jax.Array
+    vertices: jax.Array
+    landmarks: jax.Array
+    camera: Orthographic
+    albedo: jax.Array
+    light: SphericalHarmonics
+
+
+@flax.struct.dataclass
+class FaceDecoder:
+    """Codes -> faces, with an identity basis that may be learned: mean [V, 3] and basis [d, V, 3] mm."""
+
+    model: MorphableModel
+    mean: jax.Array
+    basis: jax.Array
+
+    def __call__(self, codes: FaceCodes, size: int) -> Face:
+        """Batched codes -> the faces they make in crops of `size` pixels."""
+        neutral = linear_shape(self.mean, self.basis, codes.identity)
+        vertices = linear_shape(neutral, self.model.expression_basis, codes.expression)
+        camera = self.camera(codes, size)
+        project = jax.vmap(lambda camera, points: camera.project(points)[:, :2])
+        return Face(neutral, vertices, project(camera, self.model.landmarks(vertices)), camera,
+                    self.model.albedo(codes.albedo), SphericalHarmonics(codes.light))
+
+    def camera(self, codes: FaceCodes, size: int) -> Orthographic:
+        """The batched camera of the codes in crops of `size` pixels."""
+        pivot, side = crop_frame(self.model)
+        translation = -jnp.einsum("...ij,j->...i", codes.rotation, pivot)
+        return Orthographic(codes.rotation, translation, size / side * jnp.exp(codes.log_scale),
+                            size * (0.5 + codes.shift))
+
+
+def crop_frame(model: MorphableModel) -> tuple[np.ndarray, float]:
+    """The middle of the mean face's landmarks [3] in mm, and the side in mm of the crop around them."""
+    points = np.asarray(model.mean)[model.topology.landmarks]
+    centre, side = landmark_box(points[:, :2])
+    return np.array([*centre, points[:, 2].mean()], np.float32), float(side)
