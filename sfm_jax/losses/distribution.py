@@ -27,3 +27,25 @@ def sphere_penalty(codes: jax.Array, radius: jax.Array) -> jax.Array:
     """(|c| / r - 1)^2 [...] of codes [..., d]: the soft sphere (ours; the hard one projects instead)."""
     length = jnp.sum(sphere.normalise(codes) * codes, axis=-1)
     return (length / radius - 1.0) ** 2
+
+
+def first_moments(dimension: int) -> dict[str, jax.Array]:
+    """Running moments before the first batch: nothing counted yet."""
+    return {"mean": jnp.zeros(dimension), "square": jnp.zeros(dimension), "count": jnp.zeros(())}
+
+
+def running_moments(mean: jax.Array, variance: jax.Array, running: dict[str, jax.Array], decay: float):
+    """((mean, variance) [d] averaged over this batch and those before it, the new running moments).
+
+    An exponential moving average of first and second moments, each batch weighing `decay` times the one after it,
+    divided by the weights' sum, so that the first batches are not drawn to zero (as Adam's correction). Gradients
+    flow through this batch's share only. Ours: SIR's moments are those of one batch.
+    """
+    def averaged(old, new):
+        return decay * jax.lax.stop_gradient(old) + (1 - decay) * new
+
+    count = averaged(running["count"], 1.0)
+    sums = {"mean": averaged(running["mean"], mean), "square": averaged(running["square"], variance + mean**2),
+            "count": count}
+    centre, square = sums["mean"] / count, sums["square"] / count
+    return (centre, jnp.maximum(square - centre**2, 1e-8)), jax.lax.stop_gradient(sums)

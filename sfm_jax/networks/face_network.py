@@ -1,0 +1,36 @@
+"""From a photo to the codes of a face: a trunk, separate heads, and two maps of confidence."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from sfm_jax.networks.confidence import Confidence, ConfidenceMaps
+from sfm_jax.networks.heads import FaceHeads, HeadCodes
+from sfm_jax.networks.trunk import create_trunk
+
+
+class FaceOutput(NamedTuple):
+    """codes: what the heads say; features [B, F] of the trunk; confidence: maps of pixels and of landmarks."""
+
+    codes: HeadCodes
+    features: jax.Array
+    confidence: Confidence
+
+
+class FaceNetwork(nn.Module):
+    """sRGB crops [B, S, S, 3] in [0, 1] -> FaceOutput. axis_name: the devices that share batch statistics."""
+
+    trunk: str
+    identity: int
+    expression: int
+    albedo: int
+    axis_name: str | None = None
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool) -> FaceOutput:
+        features = create_trunk(self.trunk, self.axis_name, jnp.dtype(self.dtype))(images, train)
+        heads = FaceHeads(self.identity, self.expression, self.albedo)
+        return FaceOutput(heads(features.pooled), features.pooled, ConfidenceMaps()(features.map))

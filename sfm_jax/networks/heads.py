@@ -1,0 +1,66 @@
+"""From the trunk's features to the codes of a face, by separate heads."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+FRONTAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+LIGHT_BANDS = 9
+
+
+class HeadCodes(NamedTuple):
+    """What the heads say of B photos, before anything is projected or orthonormalised.
+
+    identity [B, d]; expression [B, E]; albedo [B, A]; rotation [B, 6] (see geometry.rotation.rotation_from_6d);
+    log_scale [B], 0 = the mean face fills the crop; shift [B, 2], shares of the crop's side; light [B, 9, 3], what
+    is added to the ambient spherical harmonics.
+    """
+
+    identity: jax.Array
+    expression: jax.Array
+    albedo: jax.Array
+    rotation: jax.Array
+    log_scale: jax.Array
+    shift: jax.Array
+    light: jax.Array
+
+
+class Head(nn.Module):
+    """Features [B, F] -> [B, size]: a linear layer that starts at almost nothing, after `hidden` units if any."""
+
+    size: int
+    hidden: int = 0
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        if self.hidden:
+            x = nn.relu(nn.Dense(self.hidden)(x))
+        small = nn.initializers.variance_scaling(1e-4, "fan_in", "truncated_normal")
+        return nn.Dense(self.size, kernel_init=small)(x)
+
+
+class FaceHeads(nn.Module):
+    """Features [B, F] -> HeadCodes, at first of the mean face, frontal, centred, in ambient light.
+
+    Three modules on one trunk, as in SIR (Jiang et al. 2022): shape; albedo; camera, expression and light together.
+    The layers' sizes and starts are ours.
+    """
+
+    identity: int
+    expression: int
+    albedo: int
+    hidden: int = 0
+
+    @nn.compact
+    def __call__(self, features: jax.Array) -> HeadCodes:
+        features = features.astype(jnp.float32)
+        identity = Head(self.identity, self.hidden, name="identity")(features)
+        albedo = Head(self.albedo, self.hidden, name="albedo")(features)
+        sizes = (6, 1, 2, self.expression, 3 * LIGHT_BANDS)
+        scene = Head(sum(sizes), self.hidden, name="scene")(features)
+        ends = [sum(sizes[:i]) for i in range(1, len(sizes))]
+        rotation, log_scale, shift, expression, light = jnp.split(scene, ends, axis=-1)
+        return HeadCodes(identity, expression, albedo, jnp.asarray(FRONTAL) + rotation, log_scale[:, 0], shift,
+                         light.reshape(-1, LIGHT_BANDS, 3))
