@@ -34,18 +34,20 @@ def first_moments(dimension: int) -> dict[str, jax.Array]:
     return {"mean": jnp.zeros(dimension), "square": jnp.zeros(dimension), "count": jnp.zeros(())}
 
 
-def running_moments(mean: jax.Array, variance: jax.Array, running: dict[str, jax.Array], decay: float):
-    """((mean, variance) [d] averaged over this batch and those before it, the new running moments).
+def running_moments(
+    mean: jax.Array, variance: jax.Array, running: dict[str, jax.Array], decay: float
+) -> tuple[tuple[jax.Array, jax.Array], dict[str, jax.Array]]:
+    """((mean, variance) [d] of this batch and those before it, the new running moments). Ours.
 
-    An exponential moving average of first and second moments, each batch weighing `decay` times the one after it,
-    divided by the weights' sum, so that the first batches are not drawn to zero (as Adam's correction). Gradients
-    flow through this batch's share only. Ours: SIR's moments are those of one batch.
+    An exponential moving average of the first and second moments: each batch weighs `decay` times the one after it,
+    and the sums are divided by the sum of the weights, so that the first batches are not drawn to zero (as in Adam).
+    Gradients flow through this batch's share only, 1 - decay in the long run: a loss on these moments pulls 1 / (1 -
+    decay) times less than one on the batch's own, and as much less noisily. A decay of 0 is the batch's own.
     """
     def averaged(old, new):
         return decay * jax.lax.stop_gradient(old) + (1 - decay) * new
 
-    count = averaged(running["count"], 1.0)
-    sums = {"mean": averaged(running["mean"], mean), "square": averaged(running["square"], variance + mean**2),
-            "count": count}
-    centre, square = sums["mean"] / count, sums["square"] / count
+    new = {"mean": mean, "square": variance + mean**2, "count": 1.0}
+    sums = {name: averaged(running[name], value) for name, value in new.items()}
+    centre, square = sums["mean"] / sums["count"], sums["square"] / sums["count"]
     return (centre, jnp.maximum(square - centre**2, 1e-8)), jax.lax.stop_gradient(sums)

@@ -3,12 +3,26 @@
 import jax
 import jax.numpy as jnp
 
+from sfm_jax.geometry.vector import safe_norm
+
 
 def colour_distance(a: jax.Array, b: jax.Array) -> jax.Array:
-    """L2 norm over colours [..., H, W] of images [..., H, W, 3], in the unit of the colours."""
-    return jnp.sqrt(jnp.sum((a - b) ** 2, -1) + 1e-8)
+    """L2 norm over the channels, [..., H, W] of images [..., H, W, 3], in the colours' unit; no gradient at 0.
+
+    Not squared (Deng et al. 2019): a beard or a shadow, which no render explains, shall not outweigh the rest.
+    """
+    return safe_norm(a - b)
+
+
+def absolute_distance(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Mean absolute difference of the channels, [..., H, W] of images [..., H, W, 3], in the colours' unit."""
+    difference = a - b
+    return jnp.mean(difference * jnp.sign(difference), -1)  # the gradient of jnp.abs at 0 is 1
 
 
 def masked_image_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
-    """Sum of mask * values over mask's own, [...], of [..., H, W]; 0 where the mask is empty (after Deep3D)."""
+    """sum(mask * values) / sum(mask) of each image, [...] of [..., H, W] (Deng et al. 2019, Deep3D).
+
+    A mask of less than one pixel in all counts as one pixel, so that a sliver of a face says little, an empty mask 0.
+    """
     return jnp.sum(mask * values, (-1, -2)) / jnp.maximum(jnp.sum(mask, (-1, -2)), 1.0)

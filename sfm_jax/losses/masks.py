@@ -5,6 +5,12 @@ import jax.numpy as jnp
 
 
 def masked_mean(values: jax.Array, mask: jax.Array, weights: jax.Array | float = 1.0) -> jax.Array:
-    """Mean of values [...] weighed with mask * weights (each broadcast to [...]); 0, with no gradient, where none is."""
+    """sum(mask * weights * values) / sum(mask * weights) of values [...]; mask and weights broadcast to them.
+
+    Where nothing is labelled the mean is 0 and so is its gradient. Values under a mask of 0 never count, not even NaN.
+    Of several devices each takes the mean of its own samples, and the objective is the mean of those: a labelled
+    sample counts more where its device has few.
+    """
     share = jnp.broadcast_to(mask * weights, values.shape)
-    return jnp.sum(share * values) / jnp.maximum(jnp.sum(share), 1e-6)
+    total = jnp.sum(share)
+    return jnp.sum(share * jnp.where(share > 0, values, 0.0)) / jnp.where(total > 0, total, 1.0)

@@ -5,5 +5,8 @@ import jax.numpy as jnp
 
 
 def chordal_squared(a: jax.Array, b: jax.Array) -> jax.Array:
-    """|A - B|^2 (Frobenius) [...] of rotations [..., 3, 3]: 4 - 4 cos(angle), smooth everywhere (Hartley et al. 2013)."""
+    """|A - B|^2 (Frobenius) [...] of rotations [..., 3, 3] (Hartley et al., "Rotation Averaging", IJCV 2013).
+
+    8 sin^2(angle / 2) = 4 - 4 cos(angle): 2 angle^2 for small angles, at most 8, smooth everywhere.
+    """
     return jnp.sum((a - b) ** 2, (-1, -2))
