@@ -64,7 +64,9 @@ class SyntheticPhotos:
         """The photos `ids` [B] int32 and all their labels, to be called under jit.
 
         A photo record (data/photos.py), the image as float32 sRGB in [0, 1], and more:
-            albedo        [B, A] code        light [B, 9, 3] spherical harmonics   pose [B, 3] degrees: yaw, pitch, roll
+            albedo        [B, A] code
+            light         [B, 9, 3] spherical harmonics
+            pose          [B, 3] degrees: yaw, pitch, roll
             mask          [B, S, S] in [0, 1]: the face where nothing stands before it
             depth         [B, S, S] mm along the viewing axis, 0 on the background
             landmarks_3d  [B, 68, 3] mm, turned into camera axes, their mean at the origin

@@ -15,12 +15,13 @@ _YAWS = np.linspace(-90, 90, 7)
 
 
 class FaceRenderer:
-    """The region `region` of a model (all of the mesh where it has no such region) in images of `size` pixels."""
+    """The face of a model, without scalp, ears and neck, in images of `size` pixels; all of a mesh without such regions."""
 
-    def __init__(self, model: MorphableModel, size: int, region: str = "face"):
+    def __init__(self, model: MorphableModel, size: int, regions: tuple[str, ...] = ("face", "eyes")):
         triangles = model.topology.triangles
-        if region in model.topology.region_names:
-            triangles = triangles[(model.topology.region(region) > 0.5)[triangles].all(1)]
+        weights = [model.topology.region(name) for name in regions if name in model.topology.region_names]
+        if weights:
+            triangles = triangles[(np.max(weights, axis=0) > 0.5)[triangles].all(1)]
         self.size = size
         self._surface = surface(triangles)
         self._caps = self._capacities(model)

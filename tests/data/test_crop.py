@@ -1,0 +1,69 @@
+"""Crops against closed forms: a ramp tells of every pixel where in the photo it was taken."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sfm_jax.data.crop import crop_affine, crop_image, landmark_box, transform_points
+
+
+def ramp(height=200, width=240):
+    """Red is x, green is y, at every pixel's centre."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([columns, rows, np.full_like(rows, 77)], -1).astype(np.uint8)
+
+
+def test_landmark_box_by_hand():
+    points = np.array([[10.0, 20.0], [50.0, 30.0], [30.0, 90.0], [-500.0, 4000.0]])
+    centre, side = landmark_box(points, np.array([1, 1, 1, 0]))
+    np.testing.assert_allclose(centre, [30, 55])
+    np.testing.assert_allclose(side, np.hypot(70, 70))
+
+
+def test_landmark_box_is_the_same_in_jax_and_batched():
+    points = np.random.default_rng(0).normal(size=(5, 68, 2)).astype(np.float32)
+    centre, side = landmark_box(points)
+    jax_centre, jax_side = jax.jit(landmark_box)(jnp.asarray(points))
+    assert isinstance(side, np.ndarray) and centre.shape == (5, 2)
+    np.testing.assert_allclose(jax_centre, centre, rtol=1e-6)
+    np.testing.assert_allclose(jax_side, side, rtol=1e-6)
+
+
+def test_whole_pixels_are_copied():
+    crop, affine = crop_image(ramp(), (np.array([60.0, 50.0]), 40.0), 40)
+    np.testing.assert_array_equal(crop, ramp()[30:70, 40:80])
+    np.testing.assert_allclose(transform_points(np.array([40.0, 30.0]), affine), [0, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [16, 37, 90, 150])  # reduced by 5, by 2, nearly as it is, enlarged
+@pytest.mark.parametrize(("roll", "mirror"), [(0.0, False), (30.0, False), (-20.0, True), (90.0, True)])
+def test_every_pixel_comes_from_where_the_map_says(size, roll, mirror):
+    crop, affine = crop_image(ramp(), (np.array([118.3, 101.7]), 90.4), size, roll, mirror)
+    pixels = np.stack(np.meshgrid(np.arange(size), np.arange(size)), -1) + 0.5
+    source = (pixels - affine[:, 2]) @ np.linalg.inv(affine[:, :2]).T
+    np.testing.assert_allclose(crop[..., :2], source - 0.5, atol=1.01)  # PIL rounds twice
+    assert (crop[..., 2] == 77).all()
+
+
+def test_roll_turns_counter_clockwise_and_mirror_exchanges_the_sides():
+    box, right = (np.array([50.0, 50.0]), 20.0), np.array([55.0, 50.0])
+    np.testing.assert_allclose(transform_points(right, crop_affine(box, 20, roll=90)), [10, 5], atol=1e-9)
+    np.testing.assert_allclose(transform_points(right, crop_affine(box, 20, mirror=True)), [5, 10], atol=1e-9)
+
+
+def test_outside_is_black():
+    white = np.full((50, 50, 3), 255, np.uint8)
+    crop, _ = crop_image(white, (np.array([0.0, 25.0]), 40.0), 40)
+    assert (crop[:, :19] == 0).all() and (crop[:, 21:] == 255).all()
+    for far in ([500.0, 25.0], [-5000.0, -5000.0]):
+        for side in (40.0, 400.0):
+            crop, _ = crop_image(white, (np.array(far), side), 40)
+            assert not crop.any()
+
+
+def test_small_crops_do_not_alias():
+    stripes = np.zeros((240, 240, 3), np.uint8)
+    stripes[:, ::2] = 255
+    crop, _ = crop_image(stripes, (np.array([120.0, 120.0]), 200.0), 50)
+    assert abs(crop.astype(int) - 127.5).max() < 2

@@ -1,0 +1,77 @@
+"""Batches of two kinds of photos, and which labels each may show."""
+
+import jax
+import numpy as np
+import pytest
+
+from sfm_jax.data.mixture import FIELDS, Mixture, PhotoPart, SyntheticPart
+from sfm_jax.data.synthetic import Conditions, SyntheticPhotos
+from sfm_jax.morphable.default import load_default, load_population
+
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def source():
+    return SyntheticPhotos(load_default(0), load_population()[np.arange(5)], SIZE, Conditions(), seed=0)
+
+
+@pytest.fixture(scope="module")
+def mixture(source):
+    part = SyntheticPart(source, 100)
+    return Mixture({"identity": part, "landmarks": part}, {"identity": 0.25, "landmarks": 0.75})
+
+
+def test_shares_of_the_batch(mixture):
+    batch = mixture.dataset(8, 0)[3]
+    assert {name: len(part["id"]) for name, part in batch.items()} == {"identity": 2, "landmarks": 6}
+
+
+def test_parts_of_one_source_see_different_photos(source):
+    part = SyntheticPart(source, 1000)
+    batch = Mixture({"identity": part, "landmarks": part}, {"identity": 0.5, "landmarks": 0.5}).dataset(32, 0)[0]
+    assert not np.array_equal(batch["identity"]["id"], batch["landmarks"]["id"])
+
+
+def test_each_part_hides_the_labels_it_does_not_carry(mixture):
+    record = jax.device_get(jax.jit(mixture.records)(mixture.dataset(8, 0)[0]))
+    assert set(record) == set(FIELDS)
+    assert (record["person"][:2] >= 0).all() and (record["person"][2:] == -1).all()
+    for mask in ("landmark_mask", "rotation_mask", "codes_mask"):
+        assert not record[mask][:2].any() and record[mask][2:].all()
+    assert mixture.persons == 5
+
+
+class FourPhotos:
+    """A collection of four grey photos, with a person each and no landmarks."""
+
+    persons = 4
+
+    def __len__(self):
+        return 4
+
+    def load(self, indices, epochs):
+        count = len(indices)
+        return {
+            "image": np.full((count, SIZE, SIZE, 3), 51, np.uint8), "person": indices.astype(np.int32),
+            "landmarks": np.zeros((count, 68, 2), np.float32), "landmark_mask": np.zeros((count, 68), np.float32),
+            "rotation": np.tile(np.eye(3, dtype=np.float32), (count, 1, 1)),
+            "rotation_mask": np.zeros(count, np.float32), "identity": np.zeros((count, 120), np.float32),
+            "expression": np.zeros((count, 51), np.float32), "codes_mask": np.zeros(count, np.float32),
+            "id": indices.astype(np.int32)}
+
+
+def test_photos_from_files_beside_synthetic_ones(source):
+    parts = {"identity": PhotoPart(FourPhotos()), "landmarks": SyntheticPart(source, 100)}
+    mixture = Mixture(parts, {"identity": 0.5, "landmarks": 0.5})
+    record = jax.device_get(jax.jit(mixture.records)(mixture.dataset(8, 0)[0]))
+    np.testing.assert_allclose(record["image"][:4], 0.2, atol=1e-6)
+    assert record["image"].shape == (8, SIZE, SIZE, 3) and record["image"].dtype == np.float32
+    assert mixture.persons == 4
+    np.testing.assert_array_equal(np.sort(record["person"][:4]), np.arange(4))
+
+
+def test_a_part_without_photos_is_an_error(source):
+    part = SyntheticPart(source, 10)
+    with pytest.raises(ValueError, match="leave none for a part"):
+        Mixture({"identity": part, "landmarks": part}, {"identity": 0.01, "landmarks": 0.99}).dataset(4, 0)
