@@ -40,3 +40,71 @@ def margin_cross_entropy(cosine: jax.Array, labels: jax.Array, m1: float = 1.0, 
     logits = scale * jnp.where(is_target, angular_margin(target, m1, m2, m3), cosine)
     log_likelihood = jnp.take_along_axis(jax.nn.log_softmax(logits), index[..., None], axis=-1)[..., 0]
     return jnp.where(known, -log_likelihood, 0.0)
+
+
+# ------------------------------------------------------------------------- tables split over the devices of an axis
+# Each device holds rows first .. first + C/D - 1 of a table of C rows, and the mean over devices of what these
+# functions return is the loss. Differentiated under pmap or shard_map, a device's rows get D times their gradient of
+# that mean: training.parallel divides by D.
+
+ROWS = 1024
+
+
+def padded_classes(persons: int) -> int:
+    """Rows of a table for `persons`: the next multiple of 1024, so that 1, 2, 4, .. 1024 devices can share them, and a
+    checkpoint of one number of devices fits another."""
+    return -(-max(persons, 1) // ROWS) * ROWS
+
+
+def split_margin_cross_entropy(
+    embeddings: jax.Array, class_rows: jax.Array, labels: jax.Array, persons: int, axis_name: str, m1: float = 1.0,
+    m2: float = 0.0, m3: float = 0.0, scale: float = 32.0,
+) -> tuple[jax.Array, jax.Array]:
+    """`margin_cross_entropy` [b] of this device's samples, where class weights are split; and whether the true class
+    has the largest cosine [b] (bool).
+
+    Embeddings and labels of all devices are gathered, each device computes the logits of its own classes for all of
+    them, and the softmax is reduced over the axis: no device ever holds all classes (as Partial FC, An et al. 2021).
+
+    Args:
+      embeddings: [b, d], of this device's samples; normalised here.
+      class_rows: [C/D, d], this device's rows of the table; rows from `persons` on are padding and never compete.
+      labels: [b] int32, of all persons; -1 is unknown and costs 0.
+    """
+    count, device = len(embeddings), jax.lax.axis_index(axis_name)
+    everyone = jax.lax.all_gather(sphere.normalise(embeddings), axis_name, tiled=True)
+    everyone_labels = jax.lax.all_gather(labels, axis_name, tiled=True)
+    own = len(class_rows) * device + jnp.arange(len(class_rows))
+    cosine = everyone @ sphere.normalise(class_rows).T
+    is_target = own == everyone_labels[:, None]
+    logits = scale * jnp.where(is_target, angular_margin(cosine, m1, m2, m3), cosine)
+    logits = jnp.where(own < persons, logits, -jnp.inf)
+    # The largest logit over all devices only keeps exp in range: it has no gradient.
+    largest = jax.lax.pmax(jax.lax.stop_gradient(logits.max(1)), axis_name)
+    total = jax.lax.psum(jnp.exp(logits - largest[:, None]).sum(1), axis_name)
+    target = jax.lax.psum(jnp.where(is_target, logits, 0.0).sum(1), axis_name)
+    loss = jnp.where(everyone_labels >= 0, largest + jnp.log(total) - target, 0.0)
+    best = jax.lax.stop_gradient(jnp.where(own < persons, cosine, -jnp.inf))
+    true_cosine = jax.lax.psum(jnp.where(is_target, jax.lax.stop_gradient(cosine), 0.0).sum(1), axis_name)
+    correct = (true_cosine >= jax.lax.pmax(best.max(1), axis_name)) & (everyone_labels >= 0)
+    mine = device * count
+    return tuple(jax.lax.dynamic_slice_in_dim(values, mine, count) for values in (loss, correct))
+
+
+def split_centre_loss(codes: jax.Array, centre_rows: jax.Array, labels: jax.Array, weights: jax.Array, axis_name: str
+                      ) -> jax.Array:
+    """Half the squared distance [b] of codes [b, d] to their person's centre, where centres are split [C/D, d].
+
+    After the weighted centre loss of Jiang et al. 2022 (SIR; Wen et al. 2016 without weights): a sample's weight [b]
+    multiplies the pull on its class centre, so that doubtful photos do not move it; the pull on the code is not
+    weighed. A label of -1 costs 0. The value shown is that of the unweighed loss.
+    """
+    count, device = len(codes), jax.lax.axis_index(axis_name)
+    everyone_labels = jax.lax.all_gather(labels, axis_name, tiled=True)
+    own = everyone_labels - len(centre_rows) * device
+    mine = (own >= 0) & (own < len(centre_rows)) & (everyone_labels >= 0)
+    rows = centre_rows[jnp.where(mine, own, 0)] * mine[:, None]
+    centres = jax.lax.dynamic_slice_in_dim(jax.lax.psum(rows, axis_name), device * count, count)
+    # Its value is the centre, its gradient the weighed one.
+    weighed = jax.lax.stop_gradient((1 - weights[:, None]) * centres) + jax.lax.stop_gradient(weights)[:, None] * centres
+    return jnp.where(labels >= 0, 0.5 * jnp.sum((codes - weighed) ** 2, axis=-1), 0.0)

@@ -18,7 +18,7 @@ class CheckpointError(ValueError):
 class Checkpoints:
     """The checkpoints of one workdir. A context manager: on leaving it waits for a save under way.
 
-    They hold NumPy arrays, so they are the same for either executor and any number of devices and processes.
+    They hold whole arrays, so they are the same for either executor and any number of devices and processes.
     """
 
     def __init__(self, workdir: Path, keep: int):
@@ -36,11 +36,13 @@ class Checkpoints:
         self._manager.wait_until_finished()
         self._manager.close()
 
-    def save(self, train: TrainState) -> None:
-        """Start saving; returns as soon as the arrays are copied. A step that is saved already is left alone."""
-        step = int(train.step)
+    def save(self, step: int, train: TrainState) -> None:
+        """Start saving; returns as soon as the arrays are copied. A step that is saved already is left alone.
+
+        Of arrays that are split over processes each writes its own part.
+        """
         if step != self._manager.latest_step():
-            self._manager.save(step, args=ocp.args.StandardSave(jax.device_get(train)))
+            self._manager.save(step, args=ocp.args.StandardSave(train))
 
     def restore(self, like: TrainState) -> TrainState | None:
         """The newest checkpoint that can be read; None where there is none.

@@ -1,23 +1,35 @@
 """The training loop: any task, from its config, with exact resume."""
 
 import dataclasses
+import json
 import math
 import os
 import queue
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from sfm_jax.training.checkpoint import Checkpoints
 from sfm_jax.training.logbook import Logbook
 from sfm_jax.training.optimiser import create_optimiser
-from sfm_jax.training.parallel import TrainState, create_executor, process_batch_size, train_step
+from sfm_jax.training.parallel import (
+    TrainState,
+    create_executor,
+    process_batch_size,
+    split_params,
+    train_step,
+    whole,
+)
 from sfm_jax.training.task import Task
+from sfm_jax.training.workdir import write_text
+
+NONFINITE_FILE = "nonfinite-{process}.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,19 +60,22 @@ def train(task: Task, config, workdir: Path, begin: float | None = None) -> Resu
     dataset = task.dataset(process_batch_size(config.batch_size), config.seed)
     params, state = task.init(jax.random.key(config.seed), dataset[0])
     optimiser = create_optimiser(config.optimiser, config.steps, task.param_labels(params))
-    executor = create_executor(config.executor, train_step(task, optimiser, config.seed, config.ema_decay))
     fresh = TrainState.create(params, state, optimiser, averaged=bool(config.ema_decay))
+    step_function = train_step(task, optimiser, config.seed, config.ema_decay, config.optimiser.clip_norm)
+    executor = create_executor(config.executor, step_function, fresh.split(split_params(task, params), optimiser))
     with Checkpoints(workdir, config.keep) as checkpoints, _StopRequest() as stop:
         restored = checkpoints.restore(fresh)
         current = fresh if restored is None else restored
         start = step = int(current.step)
-        train_state = executor.replicate(current)
+        train_state = executor.place(current)
+        del fresh, restored, current, params, state
         compile_seconds, first_done = 0.0, train_begin
         with Logbook(workdir, start, config.steps) as logbook:
             pending = []
-            for step, batch in _prefetched(dataset, start, config.steps):
-                train_state, metrics = executor.step(train_state, executor.shard(batch))
-                pending.append((step, metrics))
+            for step, (ids, batch) in _prefetched(lambda k: _placed(dataset[k], executor), start, config.steps):
+                with jax.transfer_guard("disallow"):  # all that a step needs is on the device
+                    train_state, metrics = executor.step(train_state, batch)
+                pending.append((step, ids, metrics))
                 if step == start + 1:
                     jax.block_until_ready(metrics)
                     first_done = time.perf_counter()
@@ -68,16 +83,16 @@ def train(task: Task, config, workdir: Path, begin: float | None = None) -> Resu
                 stopping = stop.asked(step) or step == config.steps
                 saving = stopping or step % config.save_every == 0
                 if saving or step % config.log_every == 0 or step == start + 1:
-                    values = _fetch(pending, executor)
+                    values = _checked(pending, executor, workdir)
                     pending = []
                     if step % config.log_every == 0 or step == 1:
                         logbook.write(step, values)
                 if saving:
-                    checkpoints.save(executor.first(train_state))
+                    checkpoints.save(step, executor.saved(train_state))
                 if stopping:
                     break
             history = logbook.history
-        final = jax.device_get(executor.first(train_state))
+        final = whole(executor.saved(train_state))
     now = time.perf_counter()
     return Result(
         params=final.ema or final.params, state=final.state, history=history, step=step,
@@ -87,19 +102,33 @@ def train(task: Task, config, workdir: Path, begin: float | None = None) -> Resu
         preempted=step < config.steps, device=f"{jax.device_count()} x {jax.devices()[0].device_kind}")
 
 
-def _fetch(pending, executor) -> dict[str, float]:
-    """The metrics of the last of the pending steps, after checking the loss and the gradient of every one."""
-    steps, metrics = zip(*pending, strict=True)
-    fetched = jax.device_get([executor.first(one) for one in metrics])
-    for step, values in zip(steps, fetched, strict=True):
+def _checked(pending, executor, workdir: Path) -> dict[str, float]:
+    """The metrics of the last of the pending steps, after checking the loss and the gradient of every one.
+
+    FloatingPointError names the first step that is not finite; its photos, or whatever its batch numbers as "id",
+    are listed in NONFINITE_FILE.
+    """
+    values = {}
+    for step, ids, metrics in pending:
+        values = executor.metrics(metrics)
         if not math.isfinite(values["loss"] + values["gradient_norm"]):
             culprits = [name for name, value in values.items() if not math.isfinite(value)]
-            raise FloatingPointError(f"step {step}: not finite: {', '.join(culprits)}; nothing was saved after that")
-    return {name: float(value) for name, value in fetched[-1].items()}
+            file = workdir / NONFINITE_FILE.format(process=jax.process_index())
+            write_text(file, json.dumps({"step": step, "not_finite": culprits, "ids": ids}, indent=2) + "\n")
+            raise FloatingPointError(f"step {step}: not finite: {', '.join(culprits)}; nothing was saved after that; "
+                                     f"the batch is listed in {file}")
+    return values
 
 
-def _prefetched(dataset, start: int, stop: int, depth: int = 2) -> Iterator[tuple[int, object]]:
-    """(step, batch number step - 1) for step = start + 1 .. stop, prepared in a thread, `depth` ahead."""
+def _placed(batch, executor):
+    """(the sample numbers of a batch, by the path of every array called "id"; the batch on the devices)."""
+    ids = {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf).tolist()
+           for path, leaf in jax.tree.leaves_with_path(batch) if getattr(path[-1], "key", "") == "id"}
+    return ids, executor.shard(batch)
+
+
+def _prefetched(load: Callable, start: int, stop: int, depth: int = 2) -> Iterator[tuple[int, object]]:
+    """(step, load(step - 1)) for step = start + 1 .. stop, prepared in a thread, `depth` ahead."""
     ready, closed = queue.Queue(maxsize=depth), threading.Event()
 
     def offer(item):
@@ -114,7 +143,7 @@ def _prefetched(dataset, start: int, stop: int, depth: int = 2) -> Iterator[tupl
             for step in range(start + 1, stop + 1):
                 if closed.is_set():
                     return
-                offer((step, dataset[step - 1]))
+                offer((step, load(step - 1)))
             offer(None)
         except BaseException as error:  # raised again in the training thread
             offer(error)

@@ -29,7 +29,7 @@ def learning_rate(config, steps: int) -> optax.Schedule:
 
 
 def create_optimiser(config, steps: int, labels) -> optax.GradientTransformation:
-    """Global-norm clipping, then Adam, AdamW or momentum SGD, then each group's multiplier and the schedule.
+    """Adam, AdamW or momentum SGD, then each group's multiplier and the schedule. (The train step clips.)
 
     labels: a pytree of strings like the parameters. Groups without an entry in config.multipliers learn at rate 1.
     """
@@ -44,7 +44,6 @@ def create_optimiser(config, steps: int, labels) -> optax.GradientTransformation
         known = ", ".join(sorted(groups))
         raise ValueError(f"optimiser.multipliers.{unknown[0]}: no such group, expected one of {known}")
     return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
         *(decay if config.name != "adamw" else []),  # Adam and SGD: L2 in the gradient; AdamW: decoupled
         rule,
         *(decay if config.name == "adamw" else []),

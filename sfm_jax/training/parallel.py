@@ -2,6 +2,10 @@
 
 The step is a function of one device's share of the batch; collectives over the axis AXIS make it a step of the
 whole batch. `jax.pmap` (the default) and `jax.jit(jax.shard_map(...))` run the same function.
+
+Most parameters are replicated. Tables with a row for every person may be split: each device holds its rows, of them,
+of their optimiser state and of their running average. The objective is the mean over devices of their losses, so the
+gradient of a replicated parameter is the mean of all devices' and that of a split one its own over their number.
 """
 
 from collections.abc import Callable
@@ -11,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sfm_jax.training.task import Task
@@ -34,77 +39,171 @@ class TrainState:
         ema = jax.tree.map(jnp.copy, params) if averaged else {}  # a copy: the step donates its arguments
         return TrainState(jnp.zeros((), jnp.int32), params, state, optimiser.init(params), ema)
 
+    def split(self, split_params, optimiser: optax.GradientTransformation) -> "TrainState":
+        """A TrainState of booleans: which leaves are split over the devices, as `split_params` says of the parameters.
 
-def train_step(task: Task, optimiser: optax.GradientTransformation, seed: int, ema_decay: float) -> Callable:
-    """(TrainState, one device's batch) -> (TrainState, metrics), to be run under an axis called AXIS."""
+        ValueError if the devices cannot share the rows of a split parameter evenly.
+        """
+        for (path, leaf), is_split in zip(jax.tree.leaves_with_path(self.params), jax.tree.leaves(split_params),
+                                          strict=True):
+            if is_split and len(leaf) % jax.device_count():
+                raise ValueError(f"parameter {jax.tree_util.keystr(path)}: {len(leaf)} rows cannot be split evenly over "
+                                 f"{jax.device_count()} devices")
+        whole = lambda tree: jax.tree.map(lambda _: False, tree)  # noqa: E731
+        mirrored = optax.tree_map_params(optimiser, lambda _, is_split: is_split, self.opt_state, split_params,
+                                         transform_non_params=lambda _: False)
+        return TrainState(False, split_params, whole(self.state), mirrored, split_params if self.ema else {})
+
+
+def split_params(task: Task, params):
+    """Which parameters the task wants split: a pytree of booleans like `params`; none where it does not say."""
+    if hasattr(task, "split"):
+        return task.split(params)
+    return jax.tree.map(lambda _: False, params)
+
+
+def train_step(task: Task, optimiser: optax.GradientTransformation, seed: int, ema_decay: float,
+               clip_norm: float = 0.0) -> Callable:
+    """(TrainState, one device's batch) -> (TrainState, metrics), to be run under an axis called AXIS.
+
+    clip_norm: gradients longer than that, all parameters together, are shortened to it; 0: none is.
+    """
 
     def step(train: TrainState, batch):
         rng = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), train.step), jax.lax.axis_index(AXIS))
         value_and_grad = jax.value_and_grad(task.loss, has_aux=True)
         (loss, aux), gradients = value_and_grad(train.params, train.state, batch, rng)
-        gradients, metrics = jax.lax.pmean((gradients, {"loss": loss} | aux.metrics), AXIS)
+        is_split = split_params(task, train.params)
+        gradients, norm = _averaged(gradients, is_split)
+        metrics = jax.lax.pmean({"loss": loss} | aux.metrics, AXIS) | {"gradient_norm": norm}
+        if clip_norm:
+            gradients = jax.tree.map(lambda gradient: gradient * jnp.minimum(1.0, clip_norm / norm), gradients)
         updates, opt_state = optimiser.update(gradients, train.opt_state, train.params)
         params = optax.apply_updates(train.params, updates)
         ema = optax.incremental_update(params, train.ema, 1.0 - ema_decay) if ema_decay else train.ema
-        metrics["gradient_norm"] = optax.tree.norm(gradients)
         return TrainState(train.step + 1, params, aux.state, opt_state, ema), metrics
 
     return step
 
 
+def _averaged(gradients, is_split):
+    """Gradients of the mean of all devices' losses, and their norm over all devices' rows."""
+    devices = jax.lax.axis_size(AXIS)
+    gradients = jax.tree.map(lambda gradient, split: gradient / devices if split else jax.lax.pmean(gradient, AXIS),
+                             gradients, is_split)
+    squares = {True: jnp.zeros(()), False: jnp.zeros(())}
+    for gradient, split in zip(jax.tree.leaves(gradients), jax.tree.leaves(is_split), strict=True):
+        squares[split] += jnp.sum(gradient**2)
+    return gradients, jnp.sqrt(squares[False] + jax.lax.psum(squares[True], AXIS))
+
+
 class PmapExecutor:
     """Every array of the state is stacked over the local devices, [devices, ...]."""
 
-    def __init__(self, step: Callable):
-        self._devices = jax.local_devices()
+    def __init__(self, step: Callable, split: TrainState):
+        self._devices, self._split = jax.local_devices(), split
         self.step = jax.pmap(step, axis_name=AXIS, donate_argnums=0)
 
-    def replicate(self, tree):
-        """Stacked in NumPy, then sent through a pmap that changes nothing: only arrays that come out of a pmap have
-        the sharding with which the step's own results come back to it, and with any other it compiles twice."""
+    def place(self, train: TrainState) -> TrainState:
+        """The state of NumPy arrays, or arrays of one device, on all devices.
+
+        Through a pmap that changes nothing: only arrays that come out of a pmap have the sharding with which the
+        step's own results come back to it, and with any other it compiles twice.
+        """
         count = len(self._devices)
-        stacked = jax.tree.map(lambda leaf: np.broadcast_to(np.asarray(leaf), (count, *np.shape(leaf))), tree)
-        return jax.pmap(lambda replica: replica, axis_name=AXIS)(stacked)
+
+        def stacked(leaf, split):
+            leaf = np.asarray(leaf)
+            if not split:
+                return np.broadcast_to(leaf, (count, *leaf.shape))
+            shares = leaf.reshape(jax.device_count(), -1, *leaf.shape[1:])
+            return shares[jax.process_index() * count:][:count]
+
+        placed = jax.pmap(lambda replica: replica, axis_name=AXIS)(jax.tree.map(stacked, train, self._split))
+        self._sharding = placed.step.sharding
+        return placed
 
     def shard(self, batch):
-        """This process's batch [devices * b, ...] -> [devices, b, ...]."""
+        """This process's batch [devices * b, ...] -> [devices, b, ...] on the devices."""
         count = len(self._devices)
-        return jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), batch)
+        return jax.tree.map(lambda leaf: jax.device_put(leaf.reshape(count, -1, *leaf.shape[1:]), self._sharding), batch)
 
-    def first(self, tree):
-        """One replica."""
-        return jax.tree.map(lambda leaf: leaf[0], tree)
+    def metrics(self, tree: dict) -> dict[str, float]:
+        """One replica's scalars."""
+        return {name: float(jax.device_get(leaf.addressable_shards[0].data)[0]) for name, leaf in tree.items()}
+
+    def saved(self, train: TrainState) -> TrainState:
+        """For a checkpoint: replicated arrays in NumPy, split ones as global arrays of which each process has a part."""
+        sharding = NamedSharding(Mesh(np.asarray(jax.devices()), (AXIS,)), PartitionSpec(AXIS))
+
+        def one(leaf, split):
+            if not split:
+                return jax.device_get(leaf.addressable_shards[0].data)[0]
+            rows = [shard.data.reshape(shard.data.shape[1:]) for shard in leaf.addressable_shards]
+            shape = (jax.device_count() * rows[0].shape[0], *rows[0].shape[1:])
+            return jax.make_array_from_single_device_arrays(shape, sharding, rows)
+
+        return jax.tree.map(one, train, self._split)
 
 
 class ShardMapExecutor:
-    """The state is one replicated array; the batch is split over a one-dimensional mesh of all devices."""
+    """The state is one array over a one-dimensional mesh of all devices, replicated or split by rows."""
 
-    def __init__(self, step: Callable):
-        self._mesh = Mesh(np.asarray(jax.devices()), (AXIS,))
-        replicated, split = PartitionSpec(), PartitionSpec(AXIS)
+    def __init__(self, step: Callable, split: TrainState):
+        self._mesh, self._split = Mesh(np.asarray(jax.devices()), (AXIS,)), split
+        specs = jax.tree.map(lambda is_split: PartitionSpec(AXIS) if is_split else PartitionSpec(), split)
         # check_vma=True would sum the gradients of replicated parameters by itself: pmean would then be N times off.
-        mapped = jax.shard_map(
-            step, mesh=self._mesh, in_specs=(replicated, split), out_specs=replicated, check_vma=False)
+        mapped = jax.shard_map(step, mesh=self._mesh, in_specs=(specs, PartitionSpec(AXIS)),
+                               out_specs=(specs, PartitionSpec()), check_vma=False)
         self.step = jax.jit(mapped, donate_argnums=0)
 
-    def replicate(self, tree):
-        sharding = NamedSharding(self._mesh, PartitionSpec())
-        return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf), sharding), tree)
+    def place(self, train: TrainState) -> TrainState:
+        """The state of NumPy arrays, or arrays of one device, on all devices of all processes."""
+        def one(leaf, split):
+            leaf = np.asarray(leaf)
+            return jax.make_array_from_callback(leaf.shape, self._sharding(split), lambda index: leaf[index])
+
+        return jax.tree.map(one, train, self._split)
 
     def shard(self, batch):
         """This process's batch -> one array over all devices of all processes."""
-        sharding = NamedSharding(self._mesh, PartitionSpec(AXIS))
-        return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), batch)
+        devices = jax.local_devices()
 
-    def first(self, tree):
-        return tree
+        def one(leaf):
+            parts = [jax.device_put(part, device) for part, device in zip(np.split(leaf, len(devices)), devices,
+                                                                          strict=True)]
+            shape = (len(leaf) * jax.process_count(), *leaf.shape[1:])
+            return jax.make_array_from_single_device_arrays(shape, self._sharding(True), parts)
+
+        return jax.tree.map(one, batch)
+
+    def metrics(self, tree: dict) -> dict[str, float]:
+        """The scalars, which are the same on all devices."""
+        return {name: float(value) for name, value in jax.device_get(tree).items()}
+
+    def saved(self, train: TrainState) -> TrainState:
+        """For a checkpoint: replicated arrays in NumPy, split ones as they are."""
+        return jax.tree.map(lambda leaf, split: leaf if split else jax.device_get(leaf), train, self._split)
+
+    def _sharding(self, split):
+        return NamedSharding(self._mesh, PartitionSpec(AXIS) if split else PartitionSpec())
 
 
-def create_executor(name: str, step: Callable) -> PmapExecutor | ShardMapExecutor:
-    """The executor called "pmap" or "shard_map"."""
+def create_executor(name: str, step: Callable, split: TrainState) -> PmapExecutor | ShardMapExecutor:
+    """The executor called "pmap" or "shard_map"; split: of `TrainState.split`."""
     if name not in EXECUTORS:
         raise ValueError(f"executor: found {name!r}, expected one of {', '.join(EXECUTORS)}")
-    return PmapExecutor(step) if name == "pmap" else ShardMapExecutor(step)
+    return PmapExecutor(step, split) if name == "pmap" else ShardMapExecutor(step, split)
+
+
+def whole(train: TrainState) -> TrainState:
+    """A saved state (`executor.saved`) in NumPy, on every process."""
+    def one(leaf):
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            return multihost_utils.process_allgather(leaf, tiled=True)
+        return jax.device_get(leaf)
+
+    return jax.tree.map(one, train)
 
 
 def process_batch_size(batch_size: int) -> int:

@@ -30,7 +30,8 @@ class Task(Protocol):
     def dataset(self, batch_size: int, seed: int) -> Sequence[Batch]:
         """This process's batches. Batch k depends on (seed, k) alone, so a resumed run sees what it would have seen.
 
-        A grain.MapDataset is one. It has no end: it repeats.
+        A grain.MapDataset is one. It has no end: it repeats. Arrays called "id" number the samples: they are listed
+        when a loss is not finite.
         """
 
     def init(self, rng: jax.Array, batch: Batch) -> tuple[Params, State]:
@@ -41,6 +42,10 @@ class Task(Protocol):
 
     def param_labels(self, params: Params) -> Any:
         """Pytree of strings like `params`: the learning-rate group of each leaf (config.optimiser.multipliers)."""
+
+    def split(self, params: Params) -> Any:
+        """Optional. Pytree of booleans like `params`: which leaves are split over the devices by their leading
+        dimension, for tables with a row for every person. `loss` then sees this device's rows."""
 
     def finish(self, params: Params, state: State, workdir: Path, run: Any) -> dict:
         """Measure, write the report and the results into `workdir`; returns the report's numbers."""

@@ -14,7 +14,7 @@ from toy_regression import ToyRegression, config
 from sfm_jax.training.checkpoint import Checkpoints
 from sfm_jax.training.loop import train
 from sfm_jax.training.optimiser import create_optimiser
-from sfm_jax.training.parallel import TrainState, create_executor, train_step
+from sfm_jax.training.parallel import TrainState, create_executor, split_params, train_step
 
 # Where one array cannot be read, orbax abandons the reads of the others, and Python complains of that.
 of_other_threads = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -33,7 +33,7 @@ def train_state(step, columns=5, averaged=True):
 def save(workdir, steps, keep=10):
     with Checkpoints(workdir, keep) as checkpoints:
         for step in steps:
-            checkpoints.save(train_state(step))
+            checkpoints.save(step, train_state(step))
 
 
 def restore(workdir, like):
@@ -49,8 +49,8 @@ def saved_steps(workdir):
 def test_round_trip(tmp_path, averaged):
     assert restore(tmp_path, train_state(0, averaged=averaged)) is None
     with Checkpoints(tmp_path, keep=2) as checkpoints:
-        checkpoints.save(train_state(5, averaged=averaged))
-        checkpoints.save(train_state(5, averaged=averaged))  # nothing happens
+        checkpoints.save(5, train_state(5, averaged=averaged))
+        checkpoints.save(5, train_state(5, averaged=averaged))  # nothing happens
     restored = restore(tmp_path, train_state(0, averaged=averaged))
     chex.assert_trees_all_equal_shapes_and_dtypes(restored, train_state(5, averaged=averaged))
     chex.assert_trees_all_equal(restored, train_state(5, averaged=averaged))
@@ -109,11 +109,12 @@ def test_a_saved_state_is_not_overwritten_by_the_next_step(tmp_path, executor):
     params, state = task.init(jax.random.key(settings.seed), batches[0])
     optimiser = create_optimiser(settings.optimiser, settings.steps, task.param_labels(params))
     fresh = TrainState.create(params, state, optimiser, averaged=True)
-    by_hand = create_executor("pmap", train_step(task, optimiser, settings.seed, settings.ema_decay))
-    current, expected = by_hand.replicate(fresh), []
+    step_function = train_step(task, optimiser, settings.seed, settings.ema_decay, settings.optimiser.clip_norm)
+    by_hand = create_executor("pmap", step_function, fresh.split(split_params(task, params), optimiser))
+    current, expected = by_hand.place(fresh), []
     for k in range(settings.steps):
         current, _ = by_hand.step(current, by_hand.shard(batches[k]))
-        expected.append(jax.device_get(by_hand.first(current)))
+        expected.append(by_hand.saved(current))
     for step in range(settings.steps, 0, -1):
         chex.assert_trees_all_close(restore(tmp_path, fresh), expected[step - 1], rtol=1e-6)
         shutil.rmtree(tmp_path / "checkpoints" / str(step))

@@ -13,7 +13,15 @@ import pytest
 from toy_regression import ToyRegression, config
 
 from sfm_jax.training.optimiser import create_optimiser
-from sfm_jax.training.parallel import EXECUTORS, TrainState, create_executor, process_batch_size, train_step
+from sfm_jax.training.parallel import (
+    EXECUTORS,
+    TrainState,
+    create_executor,
+    process_batch_size,
+    split_params,
+    train_step,
+    whole,
+)
 
 ROOT = Path(__file__).parents[2]
 STEPS = 10
@@ -31,8 +39,9 @@ def measure(executor_name):
     optimiser = create_optimiser(settings.optimiser, STEPS, task.param_labels(params))
     chex.clear_trace_counter()
     step = chex.assert_max_traces(train_step(task, optimiser, settings.seed, settings.ema_decay), n=1)
-    executor = create_executor(executor_name, step)
-    current = executor.replicate(TrainState.create(params, state, optimiser, averaged=True))
+    fresh = TrainState.create(params, state, optimiser, averaged=True)
+    executor = create_executor(executor_name, step, fresh.split(split_params(task, params), optimiser))
+    current = executor.place(fresh)
     history, compiled = [], []
     for k in range(STEPS):
         current, metrics = executor.step(current, executor.shard(batches[k]))
@@ -42,12 +51,12 @@ def measure(executor_name):
                 lambda name, *_, **__: compiled.append(name) if name.endswith("backend_compile_duration") else None)
         history.append(metrics)
     recompilations = len(compiled)
-    final = executor.first(current)
+    final = whole(executor.saved(current))
     return {
         "devices": jax.device_count(), "recompilations": recompilations, "examples": int(final.state["examples"]),
         "params": jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), final.params),
         "ema": jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), final.ema),
-        "history": [{name: float(value) for name, value in executor.first(one).items()} for one in history]}
+        "history": [executor.metrics(one) for one in history]}
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +112,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(four_devices):
 
 def test_an_unknown_executor_is_refused():
     with pytest.raises(ValueError, match="executor: found 'pjit', expected one of pmap, shard_map"):
-        create_executor("pjit", lambda train, batch: (train, {}))
+        create_executor("pjit", lambda train, batch: (train, {}), {})
 
 
 if __name__ == "__main__":
