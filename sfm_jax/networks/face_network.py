@@ -32,5 +32,5 @@ class FaceNetwork(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> FaceOutput:
         features = create_trunk(self.trunk, self.axis_name, jnp.dtype(self.dtype))(images, train)
-        heads = FaceHeads(self.identity, self.expression, self.albedo)
+        heads = FaceHeads(self.identity, self.expression, self.albedo, hidden=256)
         return FaceOutput(heads(features.pooled), features.pooled, ConfidenceMaps()(features.map))

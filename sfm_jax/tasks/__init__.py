@@ -3,9 +3,10 @@
 
 def create_task(config):
     """The task named by config.task. ValueError names the tasks there are."""
+    from sfm_jax.tasks.photo_model import PhotoModel
     from sfm_jax.tasks.sphere_basis import SphereBasis
 
-    tasks = {"sphere_basis": SphereBasis}
+    tasks = {"sphere_basis": SphereBasis, "photo_model": PhotoModel}
     if config.task not in tasks:
         raise ValueError(f"task: found {config.task!r}, expected one of {', '.join(tasks)}")
     return tasks[config.task](config)

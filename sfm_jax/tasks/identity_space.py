@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from sfm_jax.geometry import sphere
-from sfm_jax.losses import distribution
 from sfm_jax.morphable.model import MorphableModel
 from sfm_jax.morphable.sphere_model import SphereFaceModel, is_sphere_model
 
@@ -82,8 +81,3 @@ def _from_model(model, components, kind, people):
 def _pole(dimension):
     """The slack direction: the last coordinate, which starts without geometry."""
     return np.eye(dimension, dtype=np.float32)[-1]
-
-
-def sphere_terms(code: jax.Array, kind: str) -> dict[str, jax.Array]:
-    """The term that holds a soft code to the sphere; none for the others."""
-    return {"sphere": jnp.mean(distribution.sphere_penalty(code, 1.0))} if kind == "soft" else {}

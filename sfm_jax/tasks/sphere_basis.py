@@ -11,11 +11,11 @@ The slack direction: a PCA code c of d-1 numbers is lifted onto S^(d-1) as z = (
 coordinate having no geometry at first. Without it, projecting codes to the sphere loses their length.
 """
 
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sfm_jax.data.pipeline import batches
 from sfm_jax.data.scans import Capture, FolderScans, PopulationScans, ScanSource, find_people, split_population
 from sfm_jax.geometry import sphere
 from sfm_jax.geometry.adjacency import neighbour_table
@@ -27,10 +27,10 @@ from sfm_jax.morphable.sphere_model import SphereFaceModel
 from sfm_jax.morphable.statistics import best_gaussian_codes
 from sfm_jax.networks.scan_encoder import ScanEncoder
 from sfm_jax.tasks import classical
+from sfm_jax.tasks.identity_space import check_sphere, code_and_direction
 from sfm_jax.training.parallel import AXIS
 from sfm_jax.training.task import Aux
 
-SPHERES = ("hard", "soft", "gaussian")
 SAMPLE = 4096       # training scans from which the linear start of the encoder is computed
 WHITENING_SAMPLE = 1536  # of them, for the encoder's input projection
 PRIOR_SAMPLE = 256  # of them, for the prior and noise level of the classical fit
@@ -40,8 +40,7 @@ class SphereBasis:
     """The task (see training/task.py), a value made from the config of configs/stage1.py."""
 
     def __init__(self, config):
-        if config.sphere not in SPHERES:
-            raise ValueError(f"sphere: found {config.sphere!r}, expected one of {', '.join(SPHERES)}")
+        check_sphere(config.sphere)
         if config.components < 3:
             raise ValueError(f"components: found {config.components}, expected at least 3")
         self.config = config
@@ -61,11 +60,9 @@ class SphereBasis:
 
     # ------------------------------------------------------------------------------------------ training
 
-    def dataset(self, batch_size: int, seed: int) -> grain.MapDataset:
+    def dataset(self, batch_size: int, seed: int):
         """Shuffled, endless batches of scan records for this process."""
-        part = slice(jax.process_index(), None, jax.process_count())
-        indices = grain.MapDataset.range(len(self.train_scans))[part].seed(seed).shuffle().repeat()
-        return indices.batch(batch_size).map(self.train_scans.batch)
+        return batches(len(self.train_scans), batch_size, seed, lambda indices, _: self.train_scans.batch(indices))
 
     def init(self, rng: jax.Array, batch: dict):
         """Parameters at the classical start; the state holds the encoder's fixed input projection."""
@@ -96,8 +93,7 @@ class SphereBasis:
         """Scans [B, V, 3] -> (code [B, d] for the decoder, direction z [B, d] on the sphere, expression [B, E])."""
         features = (vertices.reshape(vertices.shape[0], -1) - state["mean"]) @ state["basis"]
         raw, expression = self.encoder.apply({"params": params["encoder"]}, features)
-        z = sphere.normalise(raw)
-        return (z if self.config.sphere == "hard" else raw), z, expression
+        return *code_and_direction(raw, self.config.sphere), expression
 
     def loss(self, params: dict, state: dict, batch: dict, rng: jax.Array) -> tuple[jax.Array, Aux]:
         """Sum of the weighted terms of one device's batch; every term is a metric too."""

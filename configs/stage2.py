@@ -1,0 +1,110 @@
+"""Sphere Face Model, stage 2: the basis goes on learning from photos, with identity codes on the hypersphere.
+
+After Jiang et al. 2023 (CVM 9(2), arXiv 2112.02238). Half of each batch are photos with a person's label, half photos
+with landmarks and 3D labels; both are rendered from the embedded population while training runs.
+
+    python -m sfm_jax.main --config=configs/stage2.py --workdir=runs/stage2
+
+Takes about a quarter of an hour on two CPU cores. Writes report.html, report.json and model.npz to the workdir.
+From a stage-1 basis: --config.basis=runs/stage1/model.npz. On your own photos: --config.data.identity=folder:photos
+(person/photo.jpg) and --config.data.landmarks=aflw:300W_LP (photos with .mat files); longer and larger:
+--config.trunk=resnet50 --config.image_size=224 --config.render_size=224 --config.steps=200000 --config.batch_size=128.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config():
+    config = ConfigDict()
+    config.task = "photo_model"
+    config.seed = 0
+
+    # Face model and identity codes.
+    config.model = "default"            # or the path of a model npz
+    config.detail = 0                   # level of the embedded model: 0 has 3.6k vertices, 1 has 14k
+    config.basis = ""                   # where the basis starts: a npz of stage 1; empty: the model's own components
+    config.components = 64              # numbers in the identity code, where the basis is the model's own
+    config.sphere = "hard"              # "hard": |z| = 1 exactly; "soft": a penalty; "gaussian": a classical 3DMM
+    config.albedo_components = 24
+
+    # Photos: "synthetic", "folder:PATH", "aflw:PATH", "tfds:NAME", "shards:PATH", or "" for none.
+    config.data = ConfigDict()
+    config.data.identity = "synthetic"  # photos of which only the person is known
+    config.data.landmarks = "synthetic" # photos with landmarks, and 3D labels where they are known
+    config.data.all = ""                # instead of both: photos whose every label is used
+    config.data.identity_share = 0.5    # of each batch
+    config.data.synthetic_photos = 1_000_000  # different ones
+    config.data.persons = 1000          # people of the population to learn from
+    config.data.heldout_persons = 200   # people only ever used for the report
+    config.data.heldout_photos_per_person = 6
+    config.data.max_bad_fraction = 0.01 # of unreadable photos, above which the run stops
+    config.data.conditions = ConfigDict()  # of synthetic photos; see data/synthetic.py
+    config.data.conditions.yaw = 90.0
+    config.data.conditions.pitch = 10.0
+    config.data.conditions.roll = 10.0
+    config.data.conditions.expression = 0.4
+    config.data.conditions.distance = (350.0, 2500.0)  # mm
+    config.data.conditions.occluders = 0.25
+    config.data.conditions.damage = 1.0
+
+    # Network.
+    config.trunk = "compact"            # "compact", "mobile", "resnet18", "resnet50" or "ir50"
+    config.precision = "float32"        # of the network: "bfloat16" where the hardware has it
+    config.image_size = 112             # pixels, of the crops
+    config.render_size = 56             # pixels, of the renders that are compared with them
+    config.confidence = True            # maps of pixel and landmark confidence weigh the errors
+    config.weighted_centre = True       # the centre term weighs photos by their confidence
+    config.tolerance = ConfigDict()     # the error at which a confidence begins to fall
+    config.tolerance.landmark = 0.03    # share of the crop's side
+    config.tolerance.pixel = 0.1        # of sRGB in [0, 1]
+
+    # Angular margin on cos(theta): SphereFace's m1, ArcFace's m2, CosFace's m3, and the scale.
+    config.margin = ConfigDict()
+    config.margin.m1 = 1.0
+    config.margin.m2 = 0.0              # radians
+    config.margin.m3 = 0.2
+    config.margin.scale = 24.0
+
+    # Weights of the loss terms; 0 leaves one out.
+    config.loss = ConfigDict()
+    config.loss.landmark = 3.0         # shares of the crop's side (over the tolerance, with confidences)
+    config.loss.rotation = 1.0          # squared chordal distance
+    config.loss.shape = 3.0             # mm, neutral face, where codes are known
+    config.loss.expression_error = 0.5  # squared activation, where codes are known
+    config.loss.pixel = 0.2             # sRGB
+    config.loss.perceptual = 0.0        # 1 - cosine of features of photo and render
+    config.loss.identity = 0.1         # margin softmax over the training people
+    config.loss.centre = 0.01           # squared distance to the person's centre
+    config.loss.sphere = 1.0            # "soft" only: (|c|/r - 1)^2
+    config.loss.kl = 0.01               # "gaussian" only: running moments against N(0, I)
+    config.loss.expression = 0.05       # squared activation
+    config.loss.albedo = 0.002          # squared standard deviations
+    config.loss.light = 0.02            # squared difference of the colour channels
+    config.loss.smoothness = 0.05       # of basis columns, mm^2
+    config.loss.asymmetry = 0.01        # columns neither symmetric nor antisymmetric, mm^2
+    config.loss.residual = 0.05         # distance of the basis to its start, mm^2
+    config.loss.norm = 0.01             # columns longer than norm_bound
+    config.norm_bound = 20.0            # mm, root mean square
+    config.perceptual = "trunk"         # features of the "trunk" itself, or of "face_recognition"
+    config.moments_decay = 0.9          # running mean of the code moments ("gaussian")
+
+    # Training.
+    config.steps = 2000
+    config.batch_size = 32              # over all devices
+    config.executor = "pmap"            # or "shard_map"
+    config.ema_decay = 0.0              # 0: off
+    config.log_every = 25
+    config.save_every = 250
+    config.keep = 2
+    config.optimiser = ConfigDict()
+    config.optimiser.name = "adam"
+    config.optimiser.learning_rate = 1e-3
+    config.optimiser.schedule = "cosine"
+    config.optimiser.warmup_steps = 100
+    config.optimiser.weight_decay = 0.0
+    config.optimiser.clip_norm = 10.0
+    config.optimiser.multipliers = ConfigDict()  # learning rates relative to the network's
+    config.optimiser.multipliers.basis = 0.1
+    config.optimiser.multipliers.classes = 3.0
+    config.optimiser.multipliers.centres = 3.0
+    return config

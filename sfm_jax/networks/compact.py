@@ -1,0 +1,64 @@
+"""A small residual trunk of plain 3x3 convolutions: what XLA's CPU backend runs fastest for what it computes."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from sfm_jax.networks.trunk import Features, batch_norm, normalise_image
+
+PATCH = 4  # pixels: the first layer sees patches as channels
+
+
+class CompactTrunk(nn.Module):
+    """sRGB images [B, S, S, 3] in [0, 1], S a multiple of 4 -> Features of `features` numbers, made for S = 112.
+
+    The last map is narrowed and flattened, not averaged: where in the crop the face is must not be lost. So S is
+    fixed by the first call.
+    """
+
+    widths: tuple[int, ...] = (48, 96, 192)  # of the stages; each but the first halves the map
+    blocks: tuple[int, ...] = (1, 2, 2)
+    narrow: int = 48
+    features: int = 512
+    axis_name: str | None = None
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool) -> Features:
+        norm = batch_norm(train, self.axis_name, self.dtype)
+        x = patches(normalise_image(images, self.dtype), PATCH)
+        x = nn.relu(norm()(nn.Conv(self.widths[0], (3, 3), use_bias=False, dtype=self.dtype)(x)))
+        for stage, (width, count) in enumerate(zip(self.widths, self.blocks, strict=True)):
+            for block in range(count):
+                stride = 2 if stage and not block else 1
+                x = ResidualBlock(width, stride, self.axis_name, self.dtype)(x, train)
+        flat = nn.Dense(self.narrow, dtype=self.dtype)(x).reshape(len(x), -1)
+        pooled = nn.Dense(self.features, use_bias=False, dtype=self.dtype)(flat)
+        return Features(nn.relu(norm(name="features")(pooled)).astype(jnp.float32), x)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions, added to their input (He et al. 2016), which is averaged where the map is halved."""
+
+    width: int
+    stride: int
+    axis_name: str | None
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        norm = batch_norm(train, self.axis_name, self.dtype)
+        y = nn.relu(norm()(nn.Conv(self.width, (3, 3), self.stride, use_bias=False, dtype=self.dtype)(x)))
+        y = norm()(nn.Conv(self.width, (3, 3), use_bias=False, dtype=self.dtype)(y))
+        if self.stride > 1:
+            x = nn.avg_pool(x, (self.stride, self.stride), (self.stride, self.stride), padding="SAME")
+        if x.shape[-1] != self.width:
+            x = nn.Dense(self.width, use_bias=False, dtype=self.dtype)(x)
+        return nn.relu(x + y)
+
+
+def patches(images: jax.Array, side: int) -> jax.Array:
+    """[B, H, W, C] -> [B, H/side, W/side, side * side * C]."""
+    count, height, width, channels = images.shape
+    x = images.reshape(count, height // side, side, width // side, side, channels)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(count, height // side, width // side, side * side * channels)

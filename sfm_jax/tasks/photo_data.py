@@ -1,0 +1,89 @@
+"""The photos of a run, from its config: what is trained on, and the held-out people of the report."""
+
+import dataclasses
+
+import numpy as np
+
+from sfm_jax.data.mixture import LABELS, Mixture, PhotoPart, SyntheticPart
+from sfm_jax.data.synthetic import Conditions, SyntheticPhotos
+from sfm_jax.morphable.default import Population, load_population
+from sfm_jax.morphable.model import MorphableModel
+
+SYNTHETIC = "synthetic"
+
+
+@dataclasses.dataclass(frozen=True)
+class People:
+    """Disjoint people of the population, for training and for the report; codes [P, K] of the training ones."""
+
+    train: Population
+    heldout: Population
+
+    @property
+    def codes(self) -> np.ndarray:
+        return self.train.identity
+
+
+def split_people(config, model: MorphableModel) -> People:
+    """The population's people, divided. With a model of another make they are drawn from its Gaussian.
+
+    Raises:
+      ValueError: more people asked than the population has.
+    """
+    data = config.data
+    count = data.persons + data.heldout_persons
+    population = load_population()
+    if len(model.identity_basis) != population.identity.shape[1]:
+        population = _gaussian_people(model, count, config.seed)
+    if count > len(population.identity):
+        raise ValueError(f"data.persons + data.heldout_persons: {count} people asked, "
+                         f"the population has {len(population.identity)}")
+    order = np.random.default_rng(config.seed).permutation(len(population.identity))
+    return People(population[order[:data.persons]], population[order[data.persons:count]])
+
+
+def _gaussian_people(model, count, seed):
+    rng = np.random.default_rng(seed)
+
+    def codes(basis):
+        return rng.standard_normal((count, len(basis))).astype(np.float32)
+
+    unknown = np.full(count, 0.5, np.float32)
+    return Population(codes(model.identity_basis), codes(model.albedo_basis), unknown, unknown,
+                      np.full((count, 3), 1 / 3, np.float32))
+
+
+def synthetic_photos(config, model: MorphableModel, people: Population, seed: int) -> SyntheticPhotos:
+    """Photos of `people` under the config's conditions."""
+    conditions = {key: tuple(value) if isinstance(value, list | tuple) else value
+                  for key, value in config.data.conditions.items()}
+    return SyntheticPhotos(model, people, config.image_size, Conditions(**conditions), seed)
+
+
+def training_mixture(config, model: MorphableModel, people: Population) -> Mixture:
+    """The parts that config.data.identity and config.data.landmarks name, or the one part config.data.all.
+
+    Raises:
+      ValueError: neither named, `all` beside others, or a share outside (0, 1).
+    """
+    data = config.data
+    chosen = {name: data[name] for name in LABELS if data[name]}
+    if not chosen or ("all" in chosen and len(chosen) > 1):
+        raise ValueError(f"data: found photos for {', '.join(chosen) or 'nothing'}, expected data.identity, "
+                         "data.landmarks or both, or data.all alone")
+    if len(chosen) == 2 and not 0 < data.identity_share < 1:
+        raise ValueError(f"data.identity_share: found {data.identity_share}, expected a number between 0 and 1")
+    shares = {"identity": data.identity_share, "landmarks": 1 - data.identity_share}
+    photos = synthetic_photos(config, model, people, config.seed) if SYNTHETIC in chosen.values() else None
+    parts = {name: SyntheticPart(photos, data.synthetic_photos) if source == SYNTHETIC
+             else _collection(config, model, source) for name, source in chosen.items()}
+    return Mixture(parts, {name: shares[name] if len(chosen) == 2 else 1.0 for name in chosen})
+
+
+def _collection(config, model, source):
+    from sfm_jax.data.photos import Photos, open_photos
+
+    sizes = len(model.identity_basis), len(model.expression_basis)
+    photos = Photos(open_photos(source), sizes, config.image_size, max_bad_fraction=config.data.max_bad_fraction,
+                    seed=config.seed)
+    return PhotoPart(photos)

@@ -1,0 +1,144 @@
+"""Learning from photos: stage 2 of the Sphere Face Model, and SIR. One task; its config says which.
+
+After Jiang et al. 2023 (SFM, arXiv 2112.02238) and Jiang et al. 2022 (SIR, arXiv 2104.03515). A photo is encoded to
+an identity code, expression, pose, albedo and light; they are decoded with an identity basis that keeps learning, at
+a lower rate, as a residual on where it started; the face is rendered and compared with the photo. Photos with a
+person's label shape the identity codes, photos with landmarks and 3D labels the geometry: a batch has both, and no
+term sees a label that its photo does not carry. Ours are the hard sphere with a learned radius, the camera, the
+tolerances of the confidences and every weight.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sfm_jax.data.mixture import Mixture
+from sfm_jax.geometry.rotation import rotation_from_6d
+from sfm_jax.inference.face import FaceCodes, FaceDecoder
+from sfm_jax.losses.identity import padded_classes
+from sfm_jax.morphable.default import load_default
+from sfm_jax.morphable.model import MorphableModel
+from sfm_jax.morphable.sphere_model import SphereFaceModel
+from sfm_jax.networks.face_network import FaceNetwork
+from sfm_jax.networks.face_recognition import align_faces, face_features, load_face_recognition
+from sfm_jax.render import ambient
+from sfm_jax.tasks import classical, identity_space, photo_data
+from sfm_jax.tasks.photo_terms import Prediction, Terms
+from sfm_jax.training.parallel import AXIS
+from sfm_jax.training.task import Aux
+
+PERCEPTUAL = ("trunk", "face_recognition")
+
+
+class PhotoModel:
+    """The task (see training/task.py), a value made from the config of configs/stage2.py or configs/sir.py."""
+
+    def __init__(self, config):
+        identity_space.check_sphere(config.sphere)
+        self.config = config
+        self.model = load_default(config.detail) if config.model == "default" else MorphableModel.load(config.model)
+        self.people = photo_data.split_people(config, self.model)
+        self.mixture: Mixture = photo_data.training_mixture(config, self.model, self.people.train)
+        self.start = identity_space.start_basis(config, self.model, self.people.codes)
+        self.weights = classical.metric_weights(self.model)
+        self.network = FaceNetwork(
+            trunk=config.trunk, identity=len(self.start.basis), expression=len(self.model.expression_basis),
+            albedo=min(config.albedo_components, len(self.model.albedo_basis)), axis_name=AXIS,
+            dtype=config.precision)
+        if config.perceptual not in PERCEPTUAL:
+            raise ValueError(f"perceptual: found {config.perceptual!r}, expected one of {', '.join(PERCEPTUAL)}")
+        self.recogniser = load_face_recognition() if config.perceptual == "face_recognition" else None
+        self.terms = Terms(config, self.model, self.start, self.weights, self.mixture.persons)
+
+    # ------------------------------------------------------------------------------------------ training
+
+    def dataset(self, batch_size: int, seed: int):
+        """Endless batches {part: ...} for this process (data/mixture.py)."""
+        return self.mixture.dataset(batch_size, seed)
+
+    def init(self, rng: jax.Array, batch: dict):
+        """The network at the mean face, the basis at its start, every person at the mean face's code."""
+        del batch
+        network_rng, class_rng = jax.random.split(rng)
+        size = self.config.image_size
+        variables = self.network.init(network_rng, jnp.zeros((2, size, size, 3)), train=False)
+        dimension = len(self.start.basis)
+        # People begin around the mean face: spread evenly they would tear its codes apart before there is geometry.
+        count = padded_classes(self.mixture.persons)
+        classes = self.start.code + 0.3 * np.asarray(jax.random.normal(class_rng, (count, dimension))) / dimension**0.5
+        params = {
+            "network": variables["params"],
+            "residual": jnp.zeros_like(jnp.asarray(self.start.basis)),
+            "log_radius": jnp.log(jnp.float32(self.start.radius)),
+            "classes": jnp.asarray(classes),
+            "centres": jnp.broadcast_to(jnp.asarray(self.start.code), classes.shape),
+        }
+        return params, {"batch_stats": variables.get("batch_stats", {}), "moments": self.terms.first_moments()}
+
+    def param_labels(self, params: dict) -> dict:
+        """The learning-rate group of each parameter: "basis", "classes", "centres" or "network"."""
+        groups = {"residual": "basis", "log_radius": "basis", "classes": "classes", "centres": "centres"}
+        return {key: jax.tree.map(lambda _, key=key: groups.get(key, "network"), value)
+                for key, value in params.items()}
+
+    def split(self, params: dict) -> dict:
+        """The tables with a row for every person are split over the devices."""
+        return {key: jax.tree.map(lambda _, key=key: key in ("classes", "centres"), value)
+                for key, value in params.items()}
+
+    def loss(self, params: dict, state: dict, batch: dict, rng: jax.Array) -> tuple[jax.Array, Aux]:
+        """Sum of the weighted terms of one device's photos; every term is a metric too."""
+        del rng
+        record = jax.lax.stop_gradient(self.mixture.records(batch))
+        prediction, batch_stats = self.predict(params, state, record["image"], train=True)
+        values, moments, extra = self.terms(params, state["moments"], self.decoder(params), prediction, record,
+                                            lambda *seen: self.features(params, state, *seen))
+        total = sum(self.config.loss[name] * value for name, value in values.items())
+        return total, Aux(metrics=values | extra, state={"batch_stats": batch_stats, "moments": moments})
+
+    # ---------------------------------------------------------------------------------------- prediction
+
+    def predict(self, params: dict, state: dict, images: jax.Array, train: bool = False):
+        """sRGB crops [B, S, S, 3] in [0, 1] -> (Prediction, new batch statistics)."""
+        variables = {"params": params["network"], "batch_stats": state["batch_stats"]}
+        output, changed = self.network.apply(variables, images, train=train, mutable=["batch_stats"])
+        raw = self.start.code + output.codes.identity
+        code, z = identity_space.code_and_direction(raw, self.config.sphere)
+        codes = FaceCodes(
+            identity=jnp.exp(params["log_radius"]) * code, expression=output.codes.expression,
+            albedo=output.codes.albedo, rotation=rotation_from_6d(output.codes.rotation),
+            log_scale=output.codes.log_scale, shift=output.codes.shift,
+            light=ambient().coefficients + output.codes.light)
+        prediction = Prediction(code, z, codes, output.features, output.confidence)
+        return prediction, changed.get("batch_stats", state["batch_stats"])
+
+    def features(self, params: dict, state: dict, images: jax.Array, landmarks: jax.Array) -> jax.Array:
+        """Features [B, F] of crops by which photo and render are compared; what makes them does not learn from it."""
+        if self.recogniser is not None:
+            return face_features(self.recogniser, align_faces(images, jax.lax.stop_gradient(landmarks)))
+        frozen = jax.lax.stop_gradient({"params": params["network"], "batch_stats": state["batch_stats"]})
+        return self.network.apply(frozen, images, train=False).features
+
+    def decoder(self, params: dict) -> FaceDecoder:
+        """Codes -> faces with the basis as learned so far."""
+        return FaceDecoder(self.model, jnp.asarray(self.start.mean), self.start.basis + params["residual"])
+
+    # -------------------------------------------------------------------------------------------- result
+
+    def learned_model(self, params: dict) -> SphereFaceModel | MorphableModel:
+        """The result: the model with its learned identity basis, and radius where codes live on a sphere."""
+        basis, radius = self.start.basis + params["residual"], jnp.exp(params["log_radius"])
+        sigma = jnp.sqrt(jnp.mean(jnp.sum((radius * basis) ** 2, axis=-1), axis=-1))
+        name = f"{self.model.name}: learned from photos ({self.config.sphere})"
+        if self.config.sphere == "gaussian":
+            basis, radius = radius * basis, None
+        base = self.model.replace(mean=jnp.asarray(self.start.mean), identity_basis=basis, identity_sigma=sigma,
+                                  name=name)
+        return base if radius is None else SphereFaceModel(base=base, radius=radius)
+
+    def finish(self, params: dict, state: dict, workdir, run) -> dict:
+        """Save model.npz, measure on held-out people, write report.html and report.json; returns the numbers."""
+        from sfm_jax.tasks.photo_report import write_report
+
+        self.learned_model(params).save(workdir / "model.npz")
+        return write_report(self, params, state, workdir, run)

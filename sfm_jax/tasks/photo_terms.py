@@ -1,0 +1,167 @@
+"""The terms of learning from photos, each by itself; a term weighed 0 is not computed."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sfm_jax.data.damage import to_linear, to_srgb
+from sfm_jax.geometry.adjacency import neighbour_table
+from sfm_jax.inference.face import Face, FaceCodes, FaceDecoder
+from sfm_jax.inference.face_renderer import FaceRenderer
+from sfm_jax.losses import basis as basis_losses
+from sfm_jax.losses import distribution, identity, image, landmark, perceptual, pose, surface
+from sfm_jax.losses.confidence import aleatoric
+from sfm_jax.losses.masks import masked_mean
+from sfm_jax.morphable.model import MorphableModel, linear_shape
+from sfm_jax.networks.confidence import Confidence
+from sfm_jax.tasks.identity_space import StartBasis
+from sfm_jax.training.parallel import AXIS
+
+
+class Prediction(NamedTuple):
+    """code [B, d] as the network says it; z [B, d] its direction; codes as the decoder takes them (code times
+    radius); features [B, F]; confidence maps in (0, 1)."""
+
+    code: jax.Array
+    z: jax.Array
+    codes: FaceCodes
+    features: jax.Array
+    confidence: Confidence
+
+
+class Terms:
+    """Calls return ({name: value} of the terms weighed above 0, new running moments, {name: value} to be logged)."""
+
+    def __init__(self, config, model: MorphableModel, start: StartBasis, weights: np.ndarray, persons: int):
+        self.config, self.model, self.start, self.weights, self.persons = config, model, start, weights, persons
+        self.neighbours = neighbour_table(model.topology.triangles, len(weights))
+        self.renderer = FaceRenderer(model, config.render_size)
+
+    def first_moments(self):
+        """The running moments of codes before the first batch."""
+        return distribution.first_moments(len(self.start.basis))
+
+    def __call__(self, params, moments, decoder: FaceDecoder, prediction: Prediction, record: dict,
+                 features: Callable[[jax.Array, jax.Array], jax.Array]):
+        """features: of images [B, S, S, 3] with landmarks [B, 68, 2], for the perceptual term."""
+        face = decoder(prediction.codes, self.config.image_size)
+        values, extra = {}, {"radius": jnp.exp(params["log_radius"])}
+        for group in (self._landmarks(face, prediction, record), self._labels(face, prediction, record),
+                      self._identity(params, prediction, record), self._codes(prediction),
+                      self._basis(params["residual"], decoder.basis)):
+            values |= {name: term() for name, term in group.items() if self._used(name)}
+        if self._used("kl"):
+            values["kl"], moments = self._kl(prediction, moments)
+        if self._used("pixel") or self._used("perceptual"):
+            group, extra["overflow"] = self._images(face, prediction, record, features)
+            values |= {name: term() for name, term in group.items() if self._used(name)}
+        return values, moments, extra
+
+    def _used(self, name):
+        """Is the term weighed, and is it for the codes of this run? (`sphere` is for soft ones, `kl` for Gaussian.)"""
+        kind = {"sphere": "soft", "kl": "gaussian"}.get(name, self.config.sphere)
+        return self.config.loss[name] > 0 and kind == self.config.sphere
+
+    # ------------------------------------------------------------------------------------------ one by one
+
+    def _landmarks(self, face: Face, prediction: Prediction, record: dict):
+        size = self.config.image_size
+
+        def landmarks():
+            error = landmark.distance(face.landmarks, record["landmarks"]) / size
+            if self.config.confidence:
+                confidence = landmark.sample(prediction.confidence.landmark, record["landmarks"] / size)
+                error = aleatoric(error, confidence, self.config.tolerance.landmark)
+            return masked_mean(error, record["landmark_mask"], landmark.WEIGHTS)
+
+        return {"landmark": landmarks}
+
+    def _labels(self, face: Face, prediction: Prediction, record: dict):
+        """What 3D labels say, where a photo has them."""
+        known, codes = record["codes_mask"], prediction.codes
+
+        def shape():
+            truth = linear_shape(self.model.mean, self.model.identity_basis, record["identity"])
+            return masked_mean(surface.vertex_distance(face.neutral, truth, self.weights), known)
+
+        def expression_error():
+            return masked_mean(jnp.sum((codes.expression - record["expression"]) ** 2, -1), known)
+
+        def rotation():
+            return masked_mean(pose.chordal_squared(codes.rotation, record["rotation"]), record["rotation_mask"])
+
+        return {"shape": shape, "expression_error": expression_error, "rotation": rotation}
+
+    def _identity(self, params, prediction: Prediction, record: dict):
+        person = record["person"]
+        known = (person >= 0).astype(jnp.float32)
+
+        def margin():
+            loss, _ = identity.split_margin_cross_entropy(
+                prediction.z, params["classes"], person, self.persons, AXIS, **self.config.margin)
+            return masked_mean(loss, known)
+
+        def centre():
+            # How sure the network is of the photo: the mean of its landmark map.
+            sure = jax.lax.stop_gradient(jnp.mean(prediction.confidence.landmark, (1, 2)))
+            weight = sure if self.config.confidence and self.config.weighted_centre else jnp.ones_like(sure)
+            loss = identity.split_centre_loss(prediction.code, params["centres"], person, weight, AXIS)
+            return masked_mean(loss, known)
+
+        return {"identity": margin, "centre": centre}
+
+    def _images(self, face: Face, prediction: Prediction, record: dict, features: Callable):
+        """Photo against render, on the skin that is seen, and the renderer's overflow."""
+        size = self.renderer.size
+        photo = resize(record["image"], size)
+        rendering = self.renderer(self.renderer.scaled(face, self.config.image_size), to_linear(photo))
+        render = to_srgb(rendering.colour)
+
+        def pixel():
+            """How far off the render may be, and where, the confidence map says."""
+            error = image.colour_distance(render, photo)
+            if self.config.confidence:
+                confidence = resize(prediction.confidence.pixel[..., None], size)[..., 0]
+                error = aleatoric(error, confidence, self.config.tolerance.pixel)
+            # The mask is no variable: or the face would shrink to be wrong in fewer places.
+            return jnp.mean(image.masked_image_mean(error, jax.lax.stop_gradient(rendering.alpha)))
+
+        def similar():
+            """Features of the render over the photo, and of the photo at the same resolution."""
+            whole = (resize(picture, self.config.image_size) for picture in (render, photo))
+            return jnp.mean(perceptual.cosine_distance(*(features(one, face.landmarks) for one in whole)))
+
+        return {"pixel": pixel, "perceptual": similar}, jnp.sum(rendering.overflow)
+
+    def _codes(self, prediction: Prediction):
+        codes = prediction.codes
+        grey = jnp.mean(codes.light, -1, keepdims=True)
+        return {
+            "sphere": lambda: jnp.mean(distribution.sphere_penalty(prediction.code, 1.0)),
+            "expression": lambda: jnp.mean(jnp.sum(codes.expression**2, -1)),
+            "albedo": lambda: jnp.mean(jnp.sum(codes.albedo**2, -1)),
+            "light": lambda: jnp.mean(jnp.sum((codes.light - grey) ** 2, (-1, -2))),
+        }
+
+    def _kl(self, prediction: Prediction, moments):
+        """Of running moments over all devices: those of one small batch say little."""
+        batch = distribution.batch_moments(prediction.codes.identity, AXIS)
+        (mean, variance), moments = distribution.running_moments(*batch, moments, self.config.moments_decay)
+        return distribution.moments_kl(mean, variance), moments
+
+    def _basis(self, residual, basis):
+        return {
+            "smoothness": lambda: basis_losses.smoothness(basis, self.neighbours),
+            "asymmetry": lambda: basis_losses.asymmetry(basis, self.model.topology.symmetry),
+            "residual": lambda: basis_losses.distance_to_start(residual, 0.0),
+            "norm": lambda: basis_losses.excess_norm(basis, self.config.norm_bound),
+        }
+
+
+def resize(images: jax.Array, size: int) -> jax.Array:
+    """Images [B, S, S, C] at `size` pixels, antialiased."""
+    count, _, _, channels = images.shape
+    return jax.image.resize(images, (count, size, size, channels), "linear")
