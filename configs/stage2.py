@@ -32,9 +32,9 @@ def get_config():
     config.data.identity = "synthetic"  # photos of which only the person is known
     config.data.landmarks = "synthetic" # photos with landmarks, and 3D labels where they are known
     config.data.all = ""                # instead of both: photos whose every label is used
-    config.data.identity_share = 0.5    # of each batch
+    config.data.identity_share = 0.25   # of each batch
     config.data.synthetic_photos = 1_000_000  # different ones
-    config.data.persons = 1000          # people of the population to learn from
+    config.data.persons = 2000          # people of the population to learn from
     config.data.heldout_persons = 200   # people only ever used for the report
     config.data.heldout_photos_per_person = 6
     config.data.max_bad_fraction = 0.01 # of unreadable photos, above which the run stops
@@ -50,8 +50,9 @@ def get_config():
     # Network.
     config.trunk = "compact"            # "compact", "mobile", "resnet18", "resnet50" or "ir50"
     config.precision = "float32"        # of the network: "bfloat16" where the hardware has it
-    config.image_size = 112             # pixels, of the crops
-    config.render_size = 56             # pixels, of the renders that are compared with them
+    config.image_size = 96              # pixels, of the crops
+    config.render_size = 48             # pixels, of the renders that are compared with them
+    config.rendered_photos = 8          # of each batch, that are rendered and compared; 0: all
     config.confidence = True            # maps of pixel and landmark confidence weigh the errors
     config.weighted_centre = True       # the centre term weighs photos by their confidence
     config.tolerance = ConfigDict()     # the error at which a confidence begins to fall
@@ -89,9 +90,10 @@ def get_config():
     config.moments_decay = 0.9          # running mean of the code moments ("gaussian")
 
     # Training.
-    config.steps = 2000
+    config.steps = 2200
     config.batch_size = 32              # over all devices
     config.executor = "pmap"            # or "shard_map"
+    config.cpu_devices = 2              # as which a CPU is used; without meaning on GPU or TPU
     config.ema_decay = 0.0              # 0: off
     config.log_every = 25
     config.save_every = 250

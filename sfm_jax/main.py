@@ -19,7 +19,7 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "The config file of a 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, logs and the report go; runs/NAME if none.")
 
 # Keys that may change between the parts of an interrupted run: they do not change what is computed.
-_FREE_KEYS = frozenset({"log_every", "save_every", "keep", "executor"})
+_FREE_KEYS = frozenset({"log_every", "save_every", "keep", "executor", "cpu_devices"})
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,6 +39,9 @@ def main(argv: list[str] | None = None) -> int:
     from sfm_jax.training.workdir import open_workdir
 
     loop.enable_compilation_cache()
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        # Rendering runs on one core of a device: where there is no accelerator, cores are shown as several devices.
+        jax.config.update("jax_num_cpu_devices", config.get("cpu_devices", 1))
     try:
         distributed.initialise()
         task = create_task(config)

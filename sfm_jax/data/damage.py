@@ -51,13 +51,14 @@ def compress(image: jax.Array, quality: jax.Array) -> jax.Array:
     height, width = image.shape[:2]
     padded = jnp.pad(image, ((0, -height % 8), (0, -width % 8), (0, 0)), mode="edge")
     ycc = padded * 255 @ _TO_YCC.T - jnp.array([128.0, 0.0, 0.0])
-    blocks = ycc.reshape(padded.shape[0] // 8, 8, padded.shape[1] // 8, 8, 3)
-    coefficients = jnp.einsum("ui,vj,aibjc->abcuv", _DCT, _DCT, blocks)
+    # All blocks of a row at once: a product with a block-diagonal matrix is faster than many small ones.
+    down, across = (np.kron(np.eye(size // 8, dtype=np.float32), _DCT) for size in padded.shape[:2])
+    coefficients = jnp.einsum("uy,yxc,vx->cuv", down, ycc, across)
     percent = jnp.where(quality < 50, 5000 / jnp.maximum(quality, 1.0), 200 - 2 * quality)
     table = jnp.stack([_LUMINANCE, _CHROMINANCE, _CHROMINANCE]) * percent / 100
-    step = jnp.clip(jnp.round(table), 1.0, 255.0)
+    step = jnp.tile(jnp.clip(jnp.round(table), 1.0, 255.0), (1, padded.shape[0] // 8, padded.shape[1] // 8))
     coefficients = jnp.round(coefficients / step) * step
-    ycc = jnp.einsum("ui,vj,abcuv->aibjc", _DCT, _DCT, coefficients).reshape(padded.shape)
+    ycc = jnp.einsum("uy,cuv,vx->yxc", down, coefficients, across)
     rgb = (ycc + jnp.array([128.0, 0.0, 0.0])) @ np.linalg.inv(_TO_YCC).T.astype(np.float32) / 255
     return jnp.clip(rgb, 0.0, 1.0)[:height, :width]
 

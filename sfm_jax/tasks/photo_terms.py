@@ -114,8 +114,11 @@ class Terms:
         return {"identity": margin, "centre": centre}
 
     def _images(self, face: Face, prediction: Prediction, record: dict, features: Callable):
-        """Photo against render, on the skin that is seen, and the renderer's overflow."""
+        """Photo against render, on the skin that is seen, and the renderer's overflow; of so many photos."""
         size = self.renderer.size
+        share = -(-self.config.rendered_photos // jax.lax.axis_size(AXIS)) or len(record["image"])
+        face, record, prediction = jax.tree.map(lambda leaf: leaf[::max(len(leaf) // share, 1)][:share],
+                                                (face, record, prediction))
         photo = resize(record["image"], size)
         rendering = self.renderer(self.renderer.scaled(face, self.config.image_size), to_linear(photo))
         render = to_srgb(rendering.colour)
