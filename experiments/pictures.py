@@ -1,4 +1,4 @@
-"""The README's pictures of the renderer: docs/images/render.png and docs/images/fit.png.
+"""The README's pictures of the renderer and of synthetic photos: render.png, fit.png and synthetic.png in docs/images.
 
     python -m experiments.pictures
 """
@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from PIL import Image, ImageDraw, ImageFont
 
+from sfm_jax.data.synthetic import Conditions, SyntheticPhotos
 from sfm_jax.evaluation.pictures import to_srgb
 from sfm_jax.geometry.camera import frame
 from sfm_jax.geometry.rotation import rotation_angle, rotation_from_axis_angle, rotation_from_euler
@@ -32,6 +33,15 @@ def main():
     frames, wanted = fit()
     named = {f"step {step}: {angle:.1f} degrees, {error:.2f} mm": image for step, angle, error, image in frames}
     strip(named | {"the image it saw": wanted}).save(IMAGES / "fit.png", optimize=True)
+    Image.fromarray(synthetic(columns=9, rows=3)).save(IMAGES / "synthetic.png", optimize=True)
+
+
+def synthetic(columns, rows):
+    """The first synthetic photos of the default conditions, side by side, uint8."""
+    photos = SyntheticPhotos(load_default(1), load_population(), 96, Conditions(), seed=0)
+    image = np.asarray(jax.jit(photos.__call__)(jnp.arange(columns * rows))["image"])
+    tiles = image.reshape(rows, columns, *image.shape[1:]).transpose(0, 2, 1, 3, 4)
+    return np.uint8(np.round(255 * tiles.reshape(rows * image.shape[1], columns * image.shape[2], 3)))
 
 
 def outputs():
