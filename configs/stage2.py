@@ -41,11 +41,11 @@ def get_config():
     config.data.conditions = ConfigDict()  # of synthetic photos; see data/synthetic.py
     config.data.conditions.yaw = 90.0
     config.data.conditions.pitch = 10.0
-    config.data.conditions.roll = 10.0
-    config.data.conditions.expression = 0.4
+    config.data.conditions.roll = 6.0
+    config.data.conditions.expression = 0.3
     config.data.conditions.distance = (350.0, 2500.0)  # mm
-    config.data.conditions.occluders = 0.25
-    config.data.conditions.damage = 1.0
+    config.data.conditions.occluders = 0.15
+    config.data.conditions.damage = 0.5
 
     # Network.
     config.trunk = "compact"            # "compact", "mobile", "resnet18", "resnet50" or "ir50"

@@ -2,8 +2,13 @@
 
     python -m sfm_jax.main --config=configs/stage1.py [--workdir=runs/stage1] [--config.steps=3000 ...]
 
+Several processes, on one machine or many, are one run; all see the same workdir. Under srun and mpirun and on TPU pods
+they find each other; elsewhere every process gets the address of the first, their number and its own index:
+
+    python -m sfm_jax.main ... --coordinator=host:1234 --num_processes=2 --process_id=0
+
 Exit code 0: done, or stopped by SIGTERM with everything saved (run again to go on); 2: bad input, one line says what;
-1: the loss became NaN or infinite, one line says where.
+1: the loss became NaN or infinite, one line says where; 3: another process was lost (run again to go on).
 """
 
 import os
@@ -17,6 +22,9 @@ from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config file of a run, such as configs/stage1.py.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, logs and the report go; runs/NAME if none.")
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "ADDRESS:PORT of process 0, or auto: JAX finds it out.")
+_COUNT = flags.DEFINE_integer("num_processes", None, "Of the run, if there is a coordinator.")
+_INDEX = flags.DEFINE_integer("process_id", None, "Of this process, 0 .. num_processes - 1, if there is a coordinator.")
 
 # Keys that may change between the parts of an interrupted run: they do not change what is computed.
 _FREE_KEYS = frozenset({"log_every", "save_every", "keep", "executor", "cpu_devices"})
@@ -36,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     from sfm_jax.tasks import create_task
     from sfm_jax.training import distributed, loop
     from sfm_jax.training.checkpoint import CheckpointError
+    from sfm_jax.training.task import BadInput
     from sfm_jax.training.workdir import open_workdir
 
     loop.enable_compilation_cache()
@@ -43,19 +52,21 @@ def main(argv: list[str] | None = None) -> int:
         # Rendering runs on one core of a device: where there is no accelerator, cores are shown as several devices.
         jax.config.update("jax_num_cpu_devices", config.get("cpu_devices", 1))
     try:
-        distributed.initialise()
+        distributed.initialise(_COORDINATOR.value, _COUNT.value, _INDEX.value)
         task = create_task(config)
         workdir = open_workdir(workdir, config, free_keys=_FREE_KEYS)
     except ValueError as error:
         return _refuse(error)
     try:
         result = loop.train(task, config, workdir, begin)
-    except CheckpointError as error:
+    except (CheckpointError, BadInput) as error:
         return _refuse(error)
     except FloatingPointError as error:
         print(f"sfm_jax: error: {error}", file=sys.stderr)
         return 1
-    if not result.preempted and jax.process_index() == 0:
+    first = jax.process_index() == 0
+    distributed.leave()
+    if first and not result.preempted:
         numbers = task.finish(result.params, result.state, workdir, result)
         _print_numbers(numbers, workdir)
     return 0

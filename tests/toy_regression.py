@@ -1,5 +1,6 @@
-"""A task small enough to solve by hand: least squares on 64 synthetic rows, with a hook where a test can interfere."""
+"""Tasks small enough to solve by hand: least squares on 64 synthetic rows, with a hook where a test can interfere."""
 
+import ast
 import dataclasses
 import sys
 import time
@@ -17,7 +18,7 @@ from sfm_jax.training.parallel import AXIS
 from sfm_jax.training.task import Aux
 from sfm_jax.training.workdir import open_workdir
 
-ROWS, COLUMNS = 64, 5
+ROWS, COLUMNS, GROUPS = 64, 5, 8
 
 
 def config(**changes) -> ConfigDict:
@@ -31,11 +32,11 @@ def config(**changes) -> ConfigDict:
 
 
 def rows() -> dict[str, np.ndarray]:
-    """x [ROWS, COLUMNS], y [ROWS]: a plane plus noise."""
+    """x [ROWS, COLUMNS], y [ROWS]: a plane plus noise; id [ROWS]."""
     rng = np.random.default_rng(7)
     x = rng.normal(size=(ROWS, COLUMNS))
     y = x @ np.arange(1.0, COLUMNS + 1) - 2 + 0.5 * rng.normal(size=ROWS)
-    return {"x": x.astype(np.float32), "y": y.astype(np.float32)}
+    return {"x": x.astype(np.float32), "y": y.astype(np.float32), "id": np.arange(ROWS, dtype=np.int32)}
 
 
 def solution() -> tuple[np.ndarray, float]:
@@ -76,13 +77,45 @@ class ToyRegression:
         weights = 0.1 * jax.random.normal(rng, batch["x"].shape[1:])
         return {"weights": weights, "bias": jnp.zeros(())}, {"examples": jnp.zeros((), jnp.int32)}
 
+    def offset(self, params, batch):
+        return params["bias"]
+
     def loss(self, params, state, batch, rng):
-        residual = batch["x"] @ params["weights"] + params["bias"] - batch["y"]
+        residual = batch["x"] @ params["weights"] + self.offset(params, batch) - batch["y"]
         examples = state["examples"] + jax.lax.psum(len(residual), AXIS)
         return jnp.mean(residual**2), Aux({"draw": jax.random.uniform(rng)}, {"examples": examples})
 
     def param_labels(self, params):
-        return {"weights": "weights", "bias": "bias"}
+        return {name: name for name in params}
+
+
+class SplitRegression(ToyRegression):
+    """Each of GROUPS groups of rows has a bias of its own, in a table that is split over the devices."""
+
+    def init(self, rng, batch):
+        params, state = super().init(rng, batch)
+        return {"weights": params["weights"], "bias": np.linspace(-1, 1, GROUPS, dtype=np.float32)[:, None]}, state
+
+    def split(self, params):
+        return {"weights": False, "bias": True}
+
+    def offset(self, params, batch):
+        groups = jax.lax.all_gather(batch["id"] % GROUPS, AXIS, tiled=True)
+        own = groups - len(params["bias"]) * jax.lax.axis_index(AXIS)
+        mine = (own >= 0) & (own < len(params["bias"]))
+        everyone = jax.lax.psum(params["bias"][jnp.where(mine, own, 0), 0] * mine, AXIS)
+        count = len(batch["id"])
+        return jax.lax.dynamic_slice_in_dim(everyone, count * jax.lax.axis_index(AXIS), count)
+
+
+class WholeRegression(SplitRegression):
+    """The same with the table on every device: what SplitRegression is compared with."""
+
+    def split(self, params):
+        return {"weights": False, "bias": False}
+
+    def offset(self, params, batch):
+        return params["bias"][batch["id"] % GROUPS, 0]
 
 
 def slowly(k, batch):
@@ -91,7 +124,23 @@ def slowly(k, batch):
     return batch
 
 
-if __name__ == "__main__":  # a run in a process of its own, to be killed: python toy_regression.py WORKDIR STEPS
+def failing(k, batch):
+    """An edit that fails in one of several processes."""
+    if k == 5 and jax.process_index() == 1:
+        raise OSError("a photo cannot be read")
+    return batch
+
+
+def poisoned(k, batch):
+    """An edit that makes the loss of step 7 infinite, in the last of several processes."""
+    bad = k == 6 and jax.process_index() == jax.process_count() - 1
+    return batch | {"y": batch["y"] + np.float32(np.inf)} if bad else batch
+
+
+if __name__ == "__main__":  # a run in a process of its own: python toy_regression.py WORKDIR EDIT [KEY=VALUE ...]
+    distributed.SILENCE = 6.0  # a test does not wait long
     distributed.initialise()
-    run = config(steps=int(sys.argv[2]))
-    train(ToyRegression(slowly), run, open_workdir(Path(sys.argv[1]), run))
+    pairs = (argument.split("=", 1) for argument in sys.argv[3:])
+    run = config(**{key: value if value.isidentifier() else ast.literal_eval(value) for key, value in pairs})
+    edits = {"slow": slowly, "failing": failing, "poisoned": poisoned}
+    train(SplitRegression(edits[sys.argv[2]]), run, open_workdir(Path(sys.argv[1]), run))

@@ -10,6 +10,7 @@ import numpy as np
 
 from sfm_jax.data.pipeline import Zipped, batches
 from sfm_jax.data.synthetic import SyntheticPhotos
+from sfm_jax.training.task import BadInput
 
 FIELDS = ("image", "person", "landmarks", "landmark_mask", "rotation", "rotation_mask", "identity", "expression",
           "codes_mask", "id")
@@ -57,13 +58,13 @@ class Mixture:
         self.persons = sum(part.persons for name, part in parts.items() if "person" not in LABELS[name])
 
     def dataset(self, batch_size: int, seed: int):
-        """Endless batches of this process, {part: ...}. ValueError if a part gets no photo of every device's share."""
+        """Endless batches of this process, {part: ...}. BadInput if a part gets no photo of every device's share."""
         devices = jax.local_device_count()
         sizes = {name: int(round(self._shares[name] * batch_size / devices)) * devices for name in self._parts}
         last = list(sizes)[-1]
         sizes[last] = batch_size - sum(size for name, size in sizes.items() if name != last)
         if min(sizes.values()) < 1:
-            raise ValueError(f"batch_size: {batch_size} photos a process leave none for a part of the data: {sizes}")
+            raise BadInput(f"batch_size: {batch_size} photos a process leave none for a part of the data: {sizes}")
         # Parts of one source must not show the same photos in the same batch.
         return Zipped({name: batches(part.length, sizes[name], len(sizes) * seed + number, part.load)
                        for number, (name, part) in enumerate(self._parts.items())})

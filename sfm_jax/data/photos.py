@@ -26,6 +26,7 @@ from sfm_jax.data.crop import crop_image, transform_points
 from sfm_jax.data.labelled_folder import LabelledFolder
 from sfm_jax.data.photo_sets import BadPhoto, PhotoSource, check_labels, decode, photo_box
 from sfm_jax.data.shards import open_data_set, open_shards
+from sfm_jax.training.task import BadInput
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class Photos:
 
     A photo that cannot be used is replaced by the next one in number that can, under that one's own id; each is
     logged once, by name. When they are more than `max_bad_fraction` of the photos seen so far (of at least 100, or
-    of all there are), loading stops with a ValueError.
+    of all there are), loading stops with a BadInput error.
     """
 
     def __init__(self, source: PhotoSource, model_sizes: tuple[int, int], size: int,
@@ -75,7 +76,7 @@ class Photos:
         """The record of photos `indices` [B] as they look in `epochs` [B] (or one for all).
 
         Raises:
-          ValueError: too many bad photos.
+          BadInput: too many bad photos.
         """
         wanted = [*zip(map(int, indices), map(int, np.broadcast_to(epochs, len(indices))), strict=True)]
         if self._threads:
@@ -99,7 +100,7 @@ class Photos:
                 else:
                     self._tally.good(candidate)
                     return row
-        raise ValueError(f"photos: none of {len(self.source)} can be used, the first because of "
+        raise BadInput(f"photos: none of {len(self.source)} can be used, the first because of "
                          f"{next(iter(self._tally.reasons.values()))}")
 
     def _row(self, index, epoch):
@@ -148,7 +149,7 @@ class Tally:
         self._seen[index] = True
 
     def bad(self, index: int, reason: str):
-        """Photo `index` cannot be used. ValueError if that is one too many."""
+        """Photo `index` cannot be used. BadInput if that is one too many."""
         with self._lock:
             if index in self.reasons:
                 return
@@ -157,7 +158,7 @@ class Tally:
             self._seen[index] = True
             seen, bad = int(self._seen.sum()), len(self.reasons)
         if bad > self._limit * max(seen, min(_VERDICT_AFTER, len(self._seen))):
-            raise ValueError(f"photos: {bad} of {seen} cannot be used, max_bad_fraction is {self._limit:g}; "
+            raise BadInput(f"photos: {bad} of {seen} cannot be used, max_bad_fraction is {self._limit:g}; "
                              f"the first: {next(iter(self.reasons.values()))}")
 
     def __getstate__(self):

@@ -88,7 +88,8 @@ class SyntheticPhotos:
         light = _light(light_key)
         behind = self._background(scene_key, camera, vertices, landmarks)
         seen = render(vertices, self._surface, camera, (size, size), light=SphericalHarmonics(light),
-                      albedo=self._albedo(face_key, albedo), background=behind, edge_width=1.0, caps=self._caps, cull=True)
+                      albedo=self._albedo(face_key, albedo), background=behind, edge_width=1.0, caps=self._caps,
+                      cull=True)
         scene, mask = seen.colour, seen.alpha
         for one in jax.random.split(jax.random.fold_in(scene_key, 1), 2):
             colour, cover = backdrop.occluder(one, size, c.occluders)

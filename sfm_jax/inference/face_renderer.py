@@ -15,7 +15,7 @@ _YAWS = np.linspace(-90, 90, 7)
 
 
 class FaceRenderer:
-    """The face of a model, without scalp, ears and neck, in images of `size` pixels; all of a mesh without such regions."""
+    """The face of a model, without scalp, ears and neck, in images of `size` pixels; all of a mesh without regions."""
 
     def __init__(self, model: MorphableModel, size: int, regions: tuple[str, ...] = ("face", "eyes")):
         triangles = model.topology.triangles

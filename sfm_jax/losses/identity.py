@@ -77,7 +77,9 @@ def split_margin_cross_entropy(
     own = len(class_rows) * device + jnp.arange(len(class_rows))
     cosine = everyone @ sphere.normalise(class_rows).T
     is_target = own == everyone_labels[:, None]
-    logits = scale * jnp.where(is_target, angular_margin(cosine, m1, m2, m3), cosine)
+    column = jnp.clip(everyone_labels - own[0], 0, len(own) - 1)
+    margined = angular_margin(jnp.take_along_axis(cosine, column[:, None], axis=1), m1, m2, m3)
+    logits = scale * jnp.where(is_target, margined, cosine)
     logits = jnp.where(own < persons, logits, -jnp.inf)
     # The largest logit over all devices only keeps exp in range: it has no gradient.
     largest = jax.lax.pmax(jax.lax.stop_gradient(logits.max(1)), axis_name)
@@ -105,6 +107,6 @@ def split_centre_loss(codes: jax.Array, centre_rows: jax.Array, labels: jax.Arra
     mine = (own >= 0) & (own < len(centre_rows)) & (everyone_labels >= 0)
     rows = centre_rows[jnp.where(mine, own, 0)] * mine[:, None]
     centres = jax.lax.dynamic_slice_in_dim(jax.lax.psum(rows, axis_name), device * count, count)
-    # Its value is the centre, its gradient the weighed one.
-    weighed = jax.lax.stop_gradient((1 - weights[:, None]) * centres) + jax.lax.stop_gradient(weights)[:, None] * centres
+    weight = jax.lax.stop_gradient(weights)[:, None]
+    weighed = weight * centres + jax.lax.stop_gradient((1 - weight) * centres)  # the centre, its gradient times weight
     return jnp.where(labels >= 0, 0.5 * jnp.sum((codes - weighed) ** 2, axis=-1), 0.0)

@@ -16,8 +16,8 @@ class CompactTrunk(nn.Module):
     fixed by the first call.
     """
 
-    widths: tuple[int, ...] = (48, 96, 192)  # of the stages; each but the first halves the map
-    blocks: tuple[int, ...] = (1, 2, 2)
+    widths: tuple[int, ...] = (32, 64, 128, 256)  # of the stages; each but the first halves the map
+    blocks: tuple[int, ...] = (1, 1, 2, 1)
     narrow: int = 48
     features: int = 512
     axis_name: str | None = None

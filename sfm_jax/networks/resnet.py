@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from sfm_jax.networks.pooling import max_pool
 from sfm_jax.networks.trunk import Features, batch_norm, normalise_image
 
 STYLES = ("preactivation", "ir")
@@ -44,7 +45,7 @@ class ResNet(nn.Module):
     def _preactivation(self, x, options):
         norm = batch_norm(**options)
         x = _conv(64, 7, 2, self.dtype)(x)
-        x = nn.max_pool(nn.relu(norm()(x)), (3, 3), (2, 2), [(1, 1), (1, 1)])
+        x = nn.relu(max_pool(norm()(x)))
         unit = BottleneckUnit if self.depth >= 50 else BasicUnit
         for channels, stride in self._units(strides=(1, 2, 2, 2)):
             x = unit(channels, stride, **options)(x)

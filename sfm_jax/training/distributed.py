@@ -1,26 +1,128 @@
-"""Several machines: jax.distributed, JAX's own runtime, started only where the environment says there are several."""
+"""Several processes as one run: how they find each other, and how all end when one is lost."""
 
 import os
+import sys
+import threading
+import time
+import traceback
 
 import jax
+from jax._src import distributed as runtime  # JAX's key-value store has no public name
 
-_SIGNS = ("SLURM_JOB_NUM_NODES", "JAX_COORDINATOR_ADDRESS", "MEGASCALE_COORDINATOR_ADDRESS", "TPU_WORKER_HOSTNAMES")
+LOST = 3  # the exit code where another process was lost: run again to go on
+
+# Seconds. JAX aborts a process that has not heard of another for HEARTBEAT, with its stack: ours is to be earlier.
+BEAT, SILENCE, HEARTBEAT = 2.0, 12.0, 25
+
+_SEVERAL = {  # a variable that a launcher sets -> whether its value means several processes
+    "JAX_COORDINATOR_ADDRESS": bool,
+    "MEGASCALE_COORDINATOR_ADDRESS": bool,
+    "TPU_WORKER_HOSTNAMES": lambda hosts: "," in hosts,
+    "SLURM_STEP_NUM_TASKS": lambda count: count != "1",  # of srun: a batch script alone is one process
+    "OMPI_COMM_WORLD_SIZE": lambda count: count != "1",
+}
 
 
-def initialise() -> None:
-    """Join the other processes under SLURM, on TPU pods, or where JAX_COORDINATOR_ADDRESS (with JAX_NUM_PROCESSES and
-    JAX_PROCESS_ID) names a coordinator; one process alone does nothing."""
-    found = {name: os.environ[name] for name in _SIGNS if os.environ.get(name)}
-    alone = found.get("SLURM_JOB_NUM_NODES", "1") == "1" and "," not in found.get("TPU_WORKER_HOSTNAMES", "")
-    if not found or (alone and not found.keys() - {"SLURM_JOB_NUM_NODES", "TPU_WORKER_HOSTNAMES"}):
+def initialise(coordinator: str | None = None, count: int | None = None, index: int | None = None) -> None:
+    """Join the other processes of this run where there are some: before JAX is used, in each of them.
+
+    Args:
+      coordinator: ADDRESS:PORT of process 0, which opens that port; "auto" leaves all three to JAX; without it they are
+        JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, or what JAX finds out under srun, mpirun and on
+        TPU pods. A process of none of these is alone.
+      count, index: of all processes, and of this one, 0 .. count - 1.
+
+    Raises:
+      ValueError: an address without numbers, or the other way round.
+    """
+    if not coordinator and (count, index) != (None, None):
+        raise ValueError("num_processes and process_id need a coordinator, for example --coordinator=host:1234")
+    if not coordinator and not any(several(os.environ.get(name, "")) for name, several in _SEVERAL.items()
+                                   if os.environ.get(name)):
         return
-    address = found.get("JAX_COORDINATOR_ADDRESS")
-    if address is None:
-        jax.distributed.initialize()  # JAX reads SLURM's and the TPU's own variables
+    limits = {"heartbeat_timeout_seconds": HEARTBEAT, "shutdown_timeout_seconds": HEARTBEAT}
+    address = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
+    if address in (None, "auto"):
+        jax.distributed.initialize(**limits)
         return
     try:
-        count, index = int(os.environ["JAX_NUM_PROCESSES"]), int(os.environ["JAX_PROCESS_ID"])
+        count = int(os.environ["JAX_NUM_PROCESSES"] if count is None else count)
+        index = int(os.environ["JAX_PROCESS_ID"] if index is None else index)
     except (KeyError, ValueError):
-        raise ValueError("JAX_COORDINATOR_ADDRESS is set, so JAX_NUM_PROCESSES and JAX_PROCESS_ID must be numbers too"
-                         ) from None
-    jax.distributed.initialize(address, count, index)
+        raise ValueError(f"coordinator {address}: the number of processes and this one's index must be given too "
+                         "(JAX_NUM_PROCESSES and JAX_PROCESS_ID, or --num_processes and --process_id)") from None
+    if not 0 <= index < count:
+        raise ValueError(f"process_id: found {index}, expected 0 to {count - 1} of {count} processes")
+    jax.distributed.initialize(address, count, index, **limits)
+
+
+def leave() -> None:
+    """Part from the other processes, when all are done: what follows takes its time in one of them."""
+    if jax.process_count() > 1:
+        jax.distributed.shutdown()
+
+
+class Companions:
+    """While inside, the processes of a run tell each other that they live; alone, nothing happens.
+
+    If one is silent for SILENCE seconds or leaves with an error, all end at once: a line on stderr and exit code LOST,
+    where they would wait, for ever or for minutes, for an answer in a collective or in Python's own exit. Errors that
+    are `shared` come to all processes in the same step, and are raised as usual.
+    """
+
+    def __init__(self, shared: type[Exception]):
+        self._shared, self._ended = shared, threading.Event()
+
+    def __enter__(self):
+        if jax.process_count() > 1:
+            self._me, self._store = jax.process_index(), runtime.global_state.client
+            self._thread = threading.Thread(target=self._watch, name="companions", daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(self, kind, error, _):
+        if jax.process_count() == 1:
+            return
+        broken = isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error)
+        if broken:  # a collective saw another's connection break: the watch may know more
+            self._thread.join(2 * BEAT)
+        self._ended.set()
+        self._thread.join()
+        if error is None or isinstance(error, self._shared):
+            self._tell("done")
+            return
+        if broken:
+            self._end(f"lost another process: {str(error).splitlines()[0]}", LOST)
+        self._tell("failed")
+        traceback.print_exception(error)
+        self._end(f"process {self._me} failed: {error!r}", 1)
+
+    def _tell(self, word):
+        self._store.key_value_set(f"companions/{self._me}", str(word), allow_overwrite=True)
+
+    def _watch(self):
+        beat, heard = 0, {}  # process -> (its last word, when it came)
+        while not self._ended.wait(BEAT):
+            beat += 1
+            try:
+                self._tell(beat)
+                words = dict(self._store.key_value_dir_get("companions"))
+            except jax.errors.JaxRuntimeError as error:
+                self._end(f"lost process 0: {str(error).splitlines()[0]}", LOST)
+            now = time.monotonic()
+            for process, word in words.items():
+                if heard.get(process, ("", 0.0))[0] != word:
+                    heard[process] = (word, now)
+                silence = now - heard[process][1]
+                if word == "failed" or (word != "done" and silence > SILENCE):
+                    reason = "has failed" if word == "failed" else f"has been silent for {silence:.0f} s"
+                    self._end(f"lost process {process.rpartition('/')[2]}, which {reason}", LOST)
+
+    def _end(self, message, code):
+        """End this process now: Python's own exit would wait for the others."""
+        sys.stdout.flush()
+        print(f"sfm_jax: error: {message}; run all processes again to go on from the last checkpoint", file=sys.stderr,
+              flush=True)
+        if self._me == 0:
+            time.sleep(2 * BEAT)  # JAX aborts the others when process 0 is gone: they are to say why first
+        os._exit(code)

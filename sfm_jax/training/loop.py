@@ -16,6 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from sfm_jax.training.checkpoint import Checkpoints
+from sfm_jax.training.distributed import Companions
 from sfm_jax.training.logbook import Logbook
 from sfm_jax.training.optimiser import create_optimiser
 from sfm_jax.training.parallel import (
@@ -70,7 +71,7 @@ def train(task: Task, config, workdir: Path, begin: float | None = None) -> Resu
         train_state = executor.place(current)
         del fresh, restored, current, params, state
         compile_seconds, first_done = 0.0, train_begin
-        with Logbook(workdir, start, config.steps) as logbook:
+        with Logbook(workdir, start, config.steps) as logbook, Companions(shared=FloatingPointError):
             pending = []
             for step, (ids, batch) in _prefetched(lambda k: _placed(dataset[k], executor), start, config.steps):
                 with jax.transfer_guard("disallow"):  # all that a step needs is on the device

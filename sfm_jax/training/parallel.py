@@ -18,7 +18,7 @@ import optax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from sfm_jax.training.task import Task
+from sfm_jax.training.task import BadInput, Task
 
 AXIS = "data"
 EXECUTORS = ("pmap", "shard_map")
@@ -36,23 +36,33 @@ class TrainState:
 
     @staticmethod
     def create(params, state, optimiser: optax.GradientTransformation, averaged: bool) -> "TrainState":
-        ema = jax.tree.map(jnp.copy, params) if averaged else {}  # a copy: the step donates its arguments
-        return TrainState(jnp.zeros((), jnp.int32), params, state, optimiser.init(params), ema)
+        """The state before the first step, in the host's memory: a table may be too large for one device."""
+        with jax.default_device(_host()):
+            return TrainState(jnp.zeros((), jnp.int32), params, state, optimiser.init(params),
+                              jax.tree.map(jnp.copy, params) if averaged else {})
 
     def split(self, split_params, optimiser: optax.GradientTransformation) -> "TrainState":
         """A TrainState of booleans: which leaves are split over the devices, as `split_params` says of the parameters.
 
-        ValueError if the devices cannot share the rows of a split parameter evenly.
+        BadInput if the devices cannot share the rows of a split parameter evenly.
         """
         for (path, leaf), is_split in zip(jax.tree.leaves_with_path(self.params), jax.tree.leaves(split_params),
                                           strict=True):
             if is_split and len(leaf) % jax.device_count():
-                raise ValueError(f"parameter {jax.tree_util.keystr(path)}: {len(leaf)} rows cannot be split evenly over "
+                raise BadInput(f"parameter {jax.tree_util.keystr(path)}: {len(leaf)} rows cannot be split evenly over "
                                  f"{jax.device_count()} devices")
-        whole = lambda tree: jax.tree.map(lambda _: False, tree)  # noqa: E731
-        mirrored = optax.tree_map_params(optimiser, lambda _, is_split: is_split, self.opt_state, split_params,
-                                         transform_non_params=lambda _: False)
-        return TrainState(False, split_params, whole(self.state), mirrored, split_params if self.ema else {})
+        moments = optax.tree_map_params(optimiser, lambda _, is_split: is_split, self.opt_state, split_params,
+                                        transform_non_params=lambda _: False)
+        state = jax.tree.map(lambda _: False, self.state)
+        return TrainState(False, split_params, state, moments, split_params if self.ema else {})
+
+
+def _host():
+    """The host as a device; where JAX_PLATFORMS leaves it out, the first accelerator."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return jax.local_devices()[0]
 
 
 def split_params(task: Task, params):
@@ -125,15 +135,16 @@ class PmapExecutor:
 
     def shard(self, batch):
         """This process's batch [devices * b, ...] -> [devices, b, ...] on the devices."""
-        count = len(self._devices)
-        return jax.tree.map(lambda leaf: jax.device_put(leaf.reshape(count, -1, *leaf.shape[1:]), self._sharding), batch)
+        stacked = jax.tree.map(lambda leaf: leaf.reshape(len(self._devices), -1, *leaf.shape[1:]), batch)
+        return jax.device_put(stacked, self._sharding)
 
     def metrics(self, tree: dict) -> dict[str, float]:
         """One replica's scalars."""
-        return {name: float(jax.device_get(leaf.addressable_shards[0].data)[0]) for name, leaf in tree.items()}
+        replica = jax.device_get({name: leaf.addressable_shards[0].data for name, leaf in tree.items()})
+        return {name: float(value[0]) for name, value in replica.items()}
 
     def saved(self, train: TrainState) -> TrainState:
-        """For a checkpoint: replicated arrays in NumPy, split ones as global arrays of which each process has a part."""
+        """For a checkpoint: replicated arrays in NumPy; split ones as one array, of which each process has a part."""
         sharding = NamedSharding(Mesh(np.asarray(jax.devices()), (AXIS,)), PartitionSpec(AXIS))
 
         def one(leaf, split):
@@ -207,7 +218,7 @@ def whole(train: TrainState) -> TrainState:
 
 
 def process_batch_size(batch_size: int) -> int:
-    """This process's share of the global batch. ValueError if the devices cannot share it evenly."""
+    """This process's share of the global batch. BadInput if the devices cannot share it evenly."""
     if batch_size < 1 or batch_size % jax.device_count():
-        raise ValueError(f"batch_size: found {batch_size}, expected a multiple of the {jax.device_count()} devices")
+        raise BadInput(f"batch_size: found {batch_size}, expected a multiple of the {jax.device_count()} devices")
     return batch_size // jax.process_count()

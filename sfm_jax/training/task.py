@@ -12,6 +12,10 @@ State = Any   # pytree of arrays that are kept but not learned: batch statistics
 Batch = Any   # pytree of NumPy arrays with the batch as leading dimension
 
 
+class BadInput(ValueError):
+    """What a user gave cannot be used, found out while training; the message is one line for them."""
+
+
 @flax.struct.dataclass
 class Aux:
     """What a loss returns beside its scalar: metrics (scalars by name, logged) and the new state."""
@@ -35,7 +39,8 @@ class Task(Protocol):
         """
 
     def init(self, rng: jax.Array, batch: Batch) -> tuple[Params, State]:
-        """First parameters and state; `batch` shows the shapes."""
+        """First parameters and state; `batch` shows the shapes. Tables to be split are best NumPy arrays: whole, they
+        may be too large for a device."""
 
     def loss(self, params: Params, state: State, batch: Batch, rng: jax.Array) -> tuple[jax.Array, Aux]:
         """The scalar to minimise, and what to log."""

@@ -17,7 +17,7 @@ from photo_runs import config, train
 from sfm_jax.tasks import create_task
 
 ROOT = Path(__file__).parents[2]
-RUNS = [("stage2", "pmap"), ("stage2", "shard_map"), ("sir", "pmap")]
+RUNS = [("stage2", "pmap"), ("sir", "shard_map")]
 # SGD, for Adam would hide a gradient that is N times too large; and in the first steps turns rounding into signs.
 EXACT = {"optimiser__name": "sgd", "optimiser__learning_rate": 1e-3, "optimiser__warmup_steps": 0}
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from toy_regression import ToyRegression, config
+from toy_regression import SplitRegression, config
 
 from sfm_jax.training.checkpoint import Checkpoints
 from sfm_jax.training.loop import train
@@ -103,7 +103,7 @@ def test_checkpoints_of_another_model_are_left_alone(tmp_path):
 @pytest.mark.parametrize("executor", ["pmap", "shard_map"])
 def test_a_saved_state_is_not_overwritten_by_the_next_step(tmp_path, executor):
     """The step donates its arguments, and saving goes on beside it."""
-    task, settings = ToyRegression(), config(executor=executor, steps=6, save_every=1, keep=100)
+    task, settings = SplitRegression(), config(executor=executor, steps=6, save_every=1, keep=100)
     train(task, settings, tmp_path)
     batches = task.dataset(settings.batch_size, settings.seed)
     params, state = task.init(jax.random.key(settings.seed), batches[0])

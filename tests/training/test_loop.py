@@ -1,5 +1,6 @@
 """The loop reaches the least-squares solution, and a run that was cut off anywhere goes on as if it had not been."""
 
+import json
 import os
 import random
 import signal
@@ -7,12 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy_regression
-from toy_regression import ToyRegression, config
+from toy_regression import SplitRegression, ToyRegression, config
 
+from sfm_jax.training import parallel
 from sfm_jax.training.logbook import read_metrics
 from sfm_jax.training.loop import train
 from sfm_jax.training.workdir import open_workdir
@@ -24,7 +27,7 @@ STEPS = 20
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     """A run that nothing disturbs."""
-    return train(ToyRegression(), config(steps=STEPS), tmp_path_factory.mktemp("uninterrupted"))
+    return train(SplitRegression(), config(steps=STEPS), tmp_path_factory.mktemp("uninterrupted"))
 
 
 def assert_same_history(ours, theirs):
@@ -67,24 +70,25 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, uninterrupted, firs
         return batch
 
     with pytest.raises(InterruptedError, match="power cut"):  # raised in the thread that prepares the batches
-        train(ToyRegression(power_cut), config(steps=STEPS, executor=first), tmp_path)
+        train(SplitRegression(power_cut), config(steps=STEPS, executor=first), tmp_path)
     assert read_metrics(tmp_path / "metrics.jsonl")[-1]["step"] == 8
-    resumed = train(ToyRegression(record), config(steps=STEPS, executor=second), tmp_path)
+    resumed = train(SplitRegression(record), config(steps=STEPS, executor=second), tmp_path)
     assert sorted(asked)[1:] == list(range(6, STEPS))  # [0] shows the shapes; step 6 was the last save
     assert_same_run(resumed, uninterrupted)
     assert_same_history(read_metrics(tmp_path / "metrics.jsonl"), uninterrupted.history)
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path, uninterrupted):
-    train(ToyRegression(), config(steps=STEPS), tmp_path)
-    again = train(ToyRegression(), config(steps=STEPS), tmp_path)
+    train(SplitRegression(), config(steps=STEPS), tmp_path)
+    again = train(SplitRegression(), config(steps=STEPS), tmp_path)
     assert again.step == STEPS and not again.preempted and again.steps_per_second == 0
     assert_same_run(again, uninterrupted)
 
 
 def start(workdir):
-    return subprocess.Popen([sys.executable, "tests/toy_regression.py", str(workdir), str(STEPS)], cwd=ROOT, text=True,
-                            env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen([sys.executable, "tests/toy_regression.py", str(workdir), "slow", f"steps={STEPS}"],
+                            cwd=ROOT, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE)
 
 
 def send_at(process, step, which):
@@ -103,7 +107,7 @@ def test_killed_at_a_random_step(tmp_path, uninterrupted):
     assert process.returncode == -signal.SIGKILL, f"killed at step {step}"
     before = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert step <= before[-1]["step"] < STEPS, f"killed at step {step}"
-    resumed = train(ToyRegression(), config(steps=STEPS), tmp_path / "run")
+    resumed = train(SplitRegression(), config(steps=STEPS), tmp_path / "run")
     assert_same_run(resumed, uninterrupted)
 
 
@@ -113,7 +117,7 @@ def test_sigterm_saves_and_exits_with_0(tmp_path, uninterrupted):
     assert process.returncode == 0 and errors == ""  # nor does a normal run write anything to stderr
     last = read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]["step"]
     assert 4 <= last < STEPS and (tmp_path / "run" / "checkpoints" / str(last)).is_dir()
-    assert_same_run(train(ToyRegression(), config(steps=STEPS), tmp_path / "run"), uninterrupted)
+    assert_same_run(train(SplitRegression(), config(steps=STEPS), tmp_path / "run"), uninterrupted)
 
 
 def test_sigterm_within_a_process(tmp_path):
@@ -130,10 +134,6 @@ def test_sigterm_within_a_process(tmp_path):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def poisoned(k, batch):
-    return batch | {"y": batch["y"] + np.float32(np.nan)} if k == 6 else batch
-
-
 class SquareRootOfZero(ToyRegression):
     """Its loss is finite; its gradient is not."""
 
@@ -143,12 +143,34 @@ class SquareRootOfZero(ToyRegression):
 
 
 @pytest.mark.parametrize("task, culprits, step", [
-    (ToyRegression(poisoned), "gradient_norm, loss", 7), (SquareRootOfZero(), "gradient_norm", 1)])
+    (ToyRegression(toy_regression.poisoned), "gradient_norm, loss", 7), (SquareRootOfZero(), "gradient_norm", 1)])
 def test_a_step_that_is_not_finite_stops_the_run(tmp_path, task, culprits, step):
-    with pytest.raises(FloatingPointError, match=f"^step {step}: not finite: {culprits}; nothing was saved"):
-        train(task, config(save_every=2, log_every=50), tmp_path)
+    settings = config(save_every=2, log_every=50)
+    with pytest.raises(FloatingPointError, match=f"^step {step}: not finite: {culprits}; nothing was saved") as raised:
+        train(task, settings, tmp_path)
     saved = [int(entry.name) for entry in (tmp_path / "checkpoints").iterdir()]
     assert max(saved, default=0) == step - 1  # the clean steps before it are there to go on from
+    file = tmp_path / "nonfinite-0.json"
+    assert str(file) in str(raised.value)
+    ids = ToyRegression().dataset(settings.batch_size, settings.seed)[step - 1]["id"].tolist()
+    assert json.loads(file.read_text()) == {"step": step, "not_finite": culprits.split(", "), "ids": {"id": ids}}
+
+
+@pytest.mark.parametrize("executor", [parallel.PmapExecutor, parallel.ShardMapExecutor])
+def test_a_step_gets_nothing_from_the_host(tmp_path, monkeypatch, executor):
+    """The loop forbids transfers in a step, and every other test runs under that. Here it is seen to refuse one."""
+    name = {parallel.PmapExecutor: "pmap", parallel.ShardMapExecutor: "shard_map"}[executor]
+    shard = executor.shard
+    monkeypatch.setattr(executor, "shard", lambda self, batch: jax.device_get(shard(self, batch)))
+    with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+        train(ToyRegression(), config(executor=name), tmp_path)
+
+
+@pytest.mark.parametrize("executor, name, times", [("pmap", "_fun", 2), ("shard_map", "step", 1)])  # pmap: place, too
+def test_a_run_compiles_its_step_once(tmp_path, caplog, executor, name, times):
+    with jax.log_compiles(), caplog.at_level("WARNING", logger="jax"):
+        train(SplitRegression(), config(executor=executor, save_every=4), tmp_path)
+    assert sum(f"Compiling jit({name})" in record.getMessage() for record in caplog.records) == times
 
 
 def test_a_workdir_of_another_config_is_refused(tmp_path):
