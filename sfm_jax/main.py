@@ -41,10 +41,10 @@ def main(argv: list[str] | None = None) -> int:
     # JAX and the data libraries are imported only for a command line that is right.
     import jax
 
+    from sfm_jax.errors import BadInput
     from sfm_jax.tasks import create_task
     from sfm_jax.training import distributed, loop
     from sfm_jax.training.checkpoint import CheckpointError
-    from sfm_jax.training.task import BadInput
     from sfm_jax.training.workdir import open_workdir
 
     loop.enable_compilation_cache()

@@ -10,7 +10,7 @@ import numpy as np
 
 from sfm_jax.data.pipeline import Zipped, batches
 from sfm_jax.data.synthetic import SyntheticPhotos
-from sfm_jax.training.task import BadInput
+from sfm_jax.errors import BadInput
 
 FIELDS = ("image", "person", "landmarks", "landmark_mask", "rotation", "rotation_mask", "identity", "expression",
           "codes_mask", "id")

@@ -26,7 +26,7 @@ from sfm_jax.data.crop import crop_image, transform_points
 from sfm_jax.data.labelled_folder import LabelledFolder
 from sfm_jax.data.photo_sets import BadPhoto, PhotoSource, check_labels, decode, photo_box
 from sfm_jax.data.shards import open_data_set, open_shards
-from sfm_jax.training.task import BadInput
+from sfm_jax.errors import BadInput
 
 log = logging.getLogger(__name__)
 

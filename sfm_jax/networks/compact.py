@@ -13,7 +13,7 @@ class CompactTrunk(nn.Module):
     """sRGB images [B, S, S, 3] in [0, 1], S a multiple of 4 -> Features of `features` numbers, made for S = 112.
 
     The last map is narrowed and flattened, not averaged: where in the crop the face is must not be lost. So S is
-    fixed by the first call.
+    fixed by the first call. The map that is handed out is the last but one, twice as fine.
     """
 
     widths: tuple[int, ...] = (32, 64, 128, 256)  # of the stages; each but the first halves the map
@@ -28,13 +28,15 @@ class CompactTrunk(nn.Module):
         norm = batch_norm(train, self.axis_name, self.dtype)
         x = patches(normalise_image(images, self.dtype), PATCH)
         x = nn.relu(norm()(nn.Conv(self.widths[0], (3, 3), use_bias=False, dtype=self.dtype)(x)))
+        maps = []
         for stage, (width, count) in enumerate(zip(self.widths, self.blocks, strict=True)):
             for block in range(count):
                 stride = 2 if stage and not block else 1
                 x = ResidualBlock(width, stride, self.axis_name, self.dtype)(x, train)
+            maps.append(x)
         flat = nn.Dense(self.narrow, dtype=self.dtype)(x).reshape(len(x), -1)
         pooled = nn.Dense(self.features, use_bias=False, dtype=self.dtype)(flat)
-        return Features(nn.relu(norm(name="features")(pooled)).astype(jnp.float32), x)
+        return Features(nn.relu(norm(name="features")(pooled)).astype(jnp.float32), maps[-2])
 
 
 class ResidualBlock(nn.Module):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 
 class Features(NamedTuple):
-    """pooled [B, F] float32; map [B, h, w, C], the last one before pooling."""
+    """pooled [B, F] float32; map [B, h, w, C], the last one before pooling or, in `compact`, the one before that."""
 
     pooled: jax.Array
     map: jax.Array

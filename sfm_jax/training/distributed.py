@@ -76,6 +76,7 @@ class Companions:
     def __enter__(self):
         if jax.process_count() > 1:
             self._me, self._store = jax.process_index(), runtime.global_state.client
+            self._tell(0)
             self._thread = threading.Thread(target=self._watch, name="companions", daemon=True)
             self._thread.start()
         return self

@@ -18,7 +18,8 @@ import optax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from sfm_jax.training.task import BadInput, Task
+from sfm_jax.errors import BadInput
+from sfm_jax.training.task import Task
 
 AXIS = "data"
 EXECUTORS = ("pmap", "shard_map")

@@ -12,10 +12,6 @@ State = Any   # pytree of arrays that are kept but not learned: batch statistics
 Batch = Any   # pytree of NumPy arrays with the batch as leading dimension
 
 
-class BadInput(ValueError):
-    """What a user gave cannot be used, found out while training; the message is one line for them."""
-
-
 @flax.struct.dataclass
 class Aux:
     """What a loss returns beside its scalar: metrics (scalars by name, logged) and the new state."""

@@ -15,7 +15,7 @@ from sfm_jax.networks.trunk import create_trunk
 SIZE = 32
 # Features, and the map of an image of 32 pixels.
 SHAPES = {
-    "compact": (512, (2, 2, CompactTrunk.widths[-1])), "mobile": (512, (2, 2, 512)), "resnet18": (512, (1, 1, 512)),
+    "compact": (512, (2, 2, CompactTrunk.widths[-2])), "mobile": (512, (2, 2, 512)), "resnet18": (512, (1, 1, 512)),
     "resnet34": (512, (1, 1, 512)), "resnet50": (2048, (1, 1, 2048)), "ir50": (512, (2, 2, 512)),
 }
 SMALL = ["compact", "mobile", "resnet18", "ir18"]

@@ -35,10 +35,12 @@ def start_two(workdir, edit, *settings):
 
 
 def wait_for_step(first, step):
+    told = []
     for line in first.stdout:
         if line.startswith(f"step {step}/"):
             return
-    raise AssertionError("the run ended before")
+        told.append(line)
+    raise AssertionError("the run ended before: " + "".join(told))
 
 
 @pytest.fixture(scope="module")
