@@ -52,7 +52,7 @@ def get_config():
     config.precision = "float32"        # of the network: "bfloat16" where the hardware has it
     config.image_size = 96              # pixels, of the crops
     config.render_size = 48             # pixels, of the renders that are compared with them
-    config.rendered_photos = 8          # of each batch, that are rendered and compared; 0: all
+    config.rendered_photos = 8          # of each batch, evenly of all devices, that are rendered and compared; 0: all
     config.confidence = True            # maps of pixel and landmark confidence weigh the errors
     config.weighted_centre = True       # the centre term weighs photos by their confidence
     config.tolerance = ConfigDict()     # the error at which a confidence begins to fall
