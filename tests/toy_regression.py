@@ -138,7 +138,7 @@ def poisoned(k, batch):
 
 
 if __name__ == "__main__":  # a run in a process of its own: python toy_regression.py WORKDIR EDIT [KEY=VALUE ...]
-    distributed.SILENCE = 6.0  # a test does not wait long
+    distributed.BEAT, distributed.SILENCE = 1.0, 6.0  # a test does not wait long
     distributed.initialise()
     pairs = (argument.split("=", 1) for argument in sys.argv[3:])
     run = config(**{key: value if value.isidentifier() else ast.literal_eval(value) for key, value in pairs})

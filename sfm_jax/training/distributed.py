@@ -12,7 +12,7 @@ from jax._src import distributed as runtime  # JAX's key-value store has no publ
 LOST = 3  # the exit code where another process was lost: run again to go on
 
 # Seconds. JAX aborts a process that has not heard of another for HEARTBEAT, with its stack: ours is to be earlier.
-BEAT, SILENCE, HEARTBEAT = 2.0, 12.0, 25
+BEAT, SILENCE, HEARTBEAT = 2.0, 14.0, 28
 
 _SEVERAL = {  # a variable that a launcher sets -> whether its value means several processes
     "JAX_COORDINATOR_ADDRESS": bool,
@@ -58,7 +58,7 @@ def initialise(coordinator: str | None = None, count: int | None = None, index: 
 
 def leave() -> None:
     """Part from the other processes, when all are done: what follows takes its time in one of them."""
-    if jax.process_count() > 1:
+    if jax.distributed.is_initialized():
         jax.distributed.shutdown()
 
 
@@ -72,17 +72,17 @@ class Companions:
 
     def __init__(self, shared: type[Exception]):
         self._shared, self._ended = shared, threading.Event()
+        self._me, self._store = jax.process_index(), runtime.global_state.client
 
     def __enter__(self):
-        if jax.process_count() > 1:
-            self._me, self._store = jax.process_index(), runtime.global_state.client
+        if self._store:
             self._tell(0)
             self._thread = threading.Thread(target=self._watch, name="companions", daemon=True)
             self._thread.start()
         return self
 
     def __exit__(self, kind, error, _):
-        if jax.process_count() == 1:
+        if not self._store:
             return
         broken = isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error)
         if broken:  # a collective saw another's connection break: the watch may know more
@@ -116,14 +116,13 @@ class Companions:
                     heard[process] = (word, now)
                 silence = now - heard[process][1]
                 if word == "failed" or (word != "done" and silence > SILENCE):
-                    reason = "has failed" if word == "failed" else f"has been silent for {silence:.0f} s"
-                    self._end(f"lost process {process.rpartition('/')[2]}, which {reason}", LOST)
+                    fate = "failed" if word == "failed" else f"has been silent for {silence:.0f} s"
+                    self._end(f"lost process {process.rpartition('/')[2]}, which {fate}", LOST)
 
     def _end(self, message, code):
-        """End this process now: Python's own exit would wait for the others."""
-        sys.stdout.flush()
-        print(f"sfm_jax: error: {message}; run all processes again to go on from the last checkpoint", file=sys.stderr,
-              flush=True)
+        print(f"sfm_jax: error: {message}; run all processes again to go on from the last checkpoint", file=sys.stderr)
         if self._me == 0:
             time.sleep(2 * BEAT)  # JAX aborts the others when process 0 is gone: they are to say why first
-        os._exit(code)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # at once: Python's own exit would wait for the other processes

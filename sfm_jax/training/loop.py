@@ -8,7 +8,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -20,6 +20,7 @@ from sfm_jax.training.distributed import Companions
 from sfm_jax.training.logbook import Logbook
 from sfm_jax.training.optimiser import create_optimiser
 from sfm_jax.training.parallel import (
+    Executor,
     TrainState,
     create_executor,
     process_batch_size,
@@ -58,18 +59,12 @@ def train(task: Task, config, workdir: Path, begin: float | None = None) -> Resu
     naming its step, and is never saved.
     """
     train_begin = time.perf_counter()
-    dataset = task.dataset(process_batch_size(config.batch_size), config.seed)
-    params, state = task.init(jax.random.key(config.seed), dataset[0])
-    optimiser = create_optimiser(config.optimiser, config.steps, task.param_labels(params))
-    fresh = TrainState.create(params, state, optimiser, averaged=bool(config.ema_decay))
-    step_function = train_step(task, optimiser, config.seed, config.ema_decay, config.optimiser.clip_norm)
-    executor = create_executor(config.executor, step_function, fresh.split(split_params(task, params), optimiser))
+    dataset, fresh, executor = prepare(task, config)
     with Checkpoints(workdir, config.keep) as checkpoints, _StopRequest() as stop:
-        restored = checkpoints.restore(fresh)
-        current = fresh if restored is None else restored
+        current = checkpoints.restore(fresh) or fresh
         start = step = int(current.step)
         train_state = executor.place(current)
-        del fresh, restored, current, params, state
+        del fresh, current
         compile_seconds, first_done = 0.0, train_begin
         with Logbook(workdir, start, config.steps) as logbook, Companions(shared=FloatingPointError):
             pending = []
@@ -92,15 +87,24 @@ def train(task: Task, config, workdir: Path, begin: float | None = None) -> Resu
                     checkpoints.save(step, executor.saved(train_state))
                 if stopping:
                     break
-            history = logbook.history
-        final = whole(executor.saved(train_state))
+        saved = executor.saved(train_state)
     now = time.perf_counter()
     return Result(
-        params=final.ema or final.params, state=final.state, history=history, step=step,
+        params=whole(saved.ema or saved.params), state=whole(saved.state), history=logbook.history, step=step,
         begin=train_begin if begin is None else begin, train_seconds=now - train_begin,
         compile_seconds=compile_seconds,
         steps_per_second=(step - start - 1) / max(now - first_done, 1e-9) if step > start + 1 else 0.0,
         preempted=step < config.steps, device=f"{jax.device_count()} x {jax.devices()[0].device_kind}")
+
+
+def prepare(task: Task, config) -> tuple[Sequence, TrainState, Executor]:
+    """A run before its first step: this process's batches, the state in the host's memory, and what runs the step."""
+    dataset = task.dataset(process_batch_size(config.batch_size), config.seed)
+    params, state = task.init(jax.random.key(config.seed), dataset[0])
+    optimiser = create_optimiser(config.optimiser, config.steps, task.param_labels(params))
+    fresh = TrainState.create(params, state, optimiser, averaged=bool(config.ema_decay))
+    step = train_step(task, optimiser, config.seed, config.ema_decay, config.optimiser.clip_norm)
+    return dataset, fresh, create_executor(config.executor, step, fresh.split(split_params(task, params), optimiser))
 
 
 def _checked(pending, executor, workdir: Path) -> dict[str, float]:

@@ -201,21 +201,24 @@ class ShardMapExecutor:
         return NamedSharding(self._mesh, PartitionSpec(AXIS) if split else PartitionSpec())
 
 
-def create_executor(name: str, step: Callable, split: TrainState) -> PmapExecutor | ShardMapExecutor:
+Executor = PmapExecutor | ShardMapExecutor
+
+
+def create_executor(name: str, step: Callable, split: TrainState) -> Executor:
     """The executor called "pmap" or "shard_map"; split: of `TrainState.split`."""
     if name not in EXECUTORS:
         raise ValueError(f"executor: found {name!r}, expected one of {', '.join(EXECUTORS)}")
     return PmapExecutor(step, split) if name == "pmap" else ShardMapExecutor(step, split)
 
 
-def whole(train: TrainState) -> TrainState:
-    """A saved state (`executor.saved`) in NumPy, on every process."""
+def whole(tree):
+    """A saved state (`executor.saved`), or a part of it, in NumPy, on every process."""
     def one(leaf):
         if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
             return multihost_utils.process_allgather(leaf, tiled=True)
         return jax.device_get(leaf)
 
-    return jax.tree.map(one, train)
+    return jax.tree.map(one, tree)
 
 
 def process_batch_size(batch_size: int) -> int:

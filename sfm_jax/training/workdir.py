@@ -15,7 +15,9 @@ def open_workdir(path: str | os.PathLike, config, free_keys: frozenset[str] = fr
     path = Path(path)
     ours = flatten(json.loads(json.dumps(config.to_dict())))
     file = path / CONFIG_FILE
-    if file.exists():
+    # Looked at once: of several processes that open it another may be writing.
+    names = {entry.name for entry in path.iterdir() if not _is_partial(entry)} if path.is_dir() else set()
+    if CONFIG_FILE in names:
         try:
             theirs = flatten(json.loads(file.read_text()))
         except (ValueError, AttributeError):
@@ -26,7 +28,7 @@ def open_workdir(path: str | os.PathLike, config, free_keys: frozenset[str] = fr
             listed = "; ".join(f"{key} is {theirs.get(key, 'absent')!r} there and {ours.get(key, 'absent')!r} here"
                                for key in differing)
             raise ValueError(f"{path}: belongs to another config: {listed}; choose another --workdir")
-    elif path.is_file() or (path.is_dir() and not all(_is_partial(entry) for entry in path.iterdir())):
+    elif names or path.is_file():
         raise ValueError(f"{path}: exists and is not a workdir (no {CONFIG_FILE}); choose another --workdir")
     else:
         path.mkdir(parents=True, exist_ok=True)

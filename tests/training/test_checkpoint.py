@@ -12,9 +12,8 @@ import pytest
 from toy_regression import SplitRegression, config
 
 from sfm_jax.training.checkpoint import Checkpoints
-from sfm_jax.training.loop import train
-from sfm_jax.training.optimiser import create_optimiser
-from sfm_jax.training.parallel import TrainState, create_executor, split_params, train_step
+from sfm_jax.training.loop import prepare, train
+from sfm_jax.training.parallel import TrainState
 
 # Where one array cannot be read, orbax abandons the reads of the others, and Python complains of that.
 of_other_threads = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -105,12 +104,7 @@ def test_a_saved_state_is_not_overwritten_by_the_next_step(tmp_path, executor):
     """The step donates its arguments, and saving goes on beside it."""
     task, settings = SplitRegression(), config(executor=executor, steps=6, save_every=1, keep=100)
     train(task, settings, tmp_path)
-    batches = task.dataset(settings.batch_size, settings.seed)
-    params, state = task.init(jax.random.key(settings.seed), batches[0])
-    optimiser = create_optimiser(settings.optimiser, settings.steps, task.param_labels(params))
-    fresh = TrainState.create(params, state, optimiser, averaged=True)
-    step_function = train_step(task, optimiser, settings.seed, settings.ema_decay, settings.optimiser.clip_norm)
-    by_hand = create_executor("pmap", step_function, fresh.split(split_params(task, params), optimiser))
+    batches, fresh, by_hand = prepare(task, config(steps=6))
     current, expected = by_hand.place(fresh), []
     for k in range(settings.steps):
         current, _ = by_hand.step(current, by_hand.shard(batches[k]))

@@ -1,15 +1,14 @@
 """Schedules and update rules against their formulas, written out in NumPy."""
 
 import chex
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from toy_regression import ToyRegression, config
 
+from sfm_jax.training.loop import prepare
 from sfm_jax.training.optimiser import create_optimiser, learning_rate
-from sfm_jax.training.parallel import TrainState, create_executor, split_params, train_step
 
 LABELS = {"weights": "weights", "bias": "bias"}
 PARAMS = {"weights": np.float32([1.0, -2.0, 0.5]), "bias": np.float32(3.0)}
@@ -123,14 +122,9 @@ def test_unknown_names_are_refused(changes, message):
 
 def test_averaged_parameters():
     """ema_n = d^n params_0 + (1 - d) sum_t d^(n-t) params_t, which is ema_t = d ema_(t-1) + (1 - d) params_t solved."""
-    decay, steps, task, settings = 0.8, 5, ToyRegression(), config()
-    batches = task.dataset(settings.batch_size, settings.seed)
-    params, state = task.init(jax.random.key(0), batches[0])
-    optimiser = create_optimiser(settings.optimiser, steps, LABELS)
-    fresh = TrainState.create(params, state, optimiser, averaged=True)
-    executor = create_executor("pmap", train_step(task, optimiser, settings.seed, decay),
-                               fresh.split(split_params(task, params), optimiser))
-    current, visited = executor.place(fresh), [params]
+    decay, steps = 0.8, 5
+    batches, fresh, executor = prepare(ToyRegression(), config(ema_decay=decay))
+    current, visited = executor.place(fresh), [fresh.params]
     for k in range(steps):
         current, _ = executor.step(current, executor.shard(batches[k]))
         visited.append(executor.saved(current).params)

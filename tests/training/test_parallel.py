@@ -12,16 +12,8 @@ import numpy as np
 import pytest
 from toy_regression import ToyRegression, config
 
-from sfm_jax.training.optimiser import create_optimiser
-from sfm_jax.training.parallel import (
-    EXECUTORS,
-    TrainState,
-    create_executor,
-    process_batch_size,
-    split_params,
-    train_step,
-    whole,
-)
+from sfm_jax.training import loop
+from sfm_jax.training.parallel import EXECUTORS, create_executor, process_batch_size, train_step, whole
 
 ROOT = Path(__file__).parents[2]
 STEPS = 10
@@ -32,15 +24,11 @@ def measure(executor_name):
 
     SGD, for Adam would hide a gradient that is N times too large.
     """
-    settings = config(optimiser__name="sgd", optimiser__clip_norm=0.0)
-    task = ToyRegression()
-    batches = task.dataset(process_batch_size(settings.batch_size), settings.seed)
-    params, state = task.init(jax.random.key(0), batches[0])
-    optimiser = create_optimiser(settings.optimiser, STEPS, task.param_labels(params))
+    settings = config(optimiser__name="sgd", optimiser__clip_norm=0.0, executor=executor_name)
     chex.clear_trace_counter()
-    step = chex.assert_max_traces(train_step(task, optimiser, settings.seed, settings.ema_decay), n=1)
-    fresh = TrainState.create(params, state, optimiser, averaged=True)
-    executor = create_executor(executor_name, step, fresh.split(split_params(task, params), optimiser))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "train_step", lambda *args: chex.assert_max_traces(train_step(*args), n=1))
+        batches, fresh, executor = loop.prepare(ToyRegression(), settings)
     current = executor.place(fresh)
     history, compiled = [], []
     for k in range(STEPS):

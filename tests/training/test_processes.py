@@ -91,7 +91,7 @@ def test_an_error_in_one_process_ends_the_others(tmp_path):
     first, second = start_two(tmp_path, "failing", "steps=2000")
     outputs = [process.communicate(timeout=60)[0] for process in (first, second)]
     assert [first.returncode, second.returncode] == [distributed.LOST, 1], outputs
-    assert "lost process 1, which has failed; run all" in outputs[0]
+    assert "lost process 1, which failed; run all" in outputs[0]
     assert "process 1 failed: OSError('a photo cannot be read'); run all" in outputs[1]
 
 

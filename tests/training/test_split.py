@@ -18,7 +18,7 @@ import pytest
 from toy_regression import Batches, config
 
 from sfm_jax.losses import identity
-from sfm_jax.training.loop import train
+from sfm_jax.training.loop import prepare, train
 from sfm_jax.training.parallel import AXIS, EXECUTORS
 from sfm_jax.training.task import Aux
 
@@ -137,15 +137,7 @@ def test_rows_that_devices_cannot_share_are_refused(parts):
 
 def rows_on_the_first_device(executor):
     """{parameter: rows of it, its moments and its average}."""
-    from sfm_jax.training.optimiser import create_optimiser
-    from sfm_jax.training.parallel import TrainState, create_executor, split_params
-
-    task = Recognition()
-    params, state = task.init(jax.random.key(0), task.dataset(16, 0)[0])
-    optimiser = create_optimiser(settings().optimiser, 10, task.param_labels(params))
-    fresh = TrainState.create(params, state, optimiser, averaged=True)
-    made = create_executor(executor, lambda train, batch: (train, {}),
-                           fresh.split(split_params(task, params), optimiser))
+    _, fresh, made = prepare(Recognition(), settings(executor=executor))
     placed = made.place(fresh)
     found = {"classes": [], "embedding": []}
     for path, leaf in jax.tree.leaves_with_path((placed.params, placed.opt_state, placed.ema)):
