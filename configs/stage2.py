@@ -48,7 +48,7 @@ def get_config():
     config.data.conditions.damage = 0.5
 
     # Network.
-    config.trunk = "compact"            # "compact", "mobile", "resnet18", "resnet50" or "ir50"
+    config.trunk = "recognition"        # or "compact" alone, "mobile", "resnet18", "resnet34", "resnet50", "ir50"
     config.precision = "float32"        # of the network: "bfloat16" where the hardware has it
     config.image_size = 96              # pixels, of the crops
     config.render_size = 48             # pixels, of the renders that are compared with them
@@ -90,7 +90,7 @@ def get_config():
     config.moments_decay = 0.9          # running mean of the code moments ("gaussian")
 
     # Training.
-    config.steps = 2200
+    config.steps = 1800
     config.batch_size = 32              # over all devices
     config.executor = "pmap"            # or "shard_map"
     config.cpu_devices = 2              # as which a CPU is used; without meaning on GPU or TPU

@@ -12,10 +12,9 @@ from sfm_jax.training.parallel import TrainState, create_executor, process_batch
 CONFIGS = Path(__file__).parents[1] / "configs"
 # The only statistics that four samples a device share with sixteen on one are those over the whole batch.
 TINY = {
-    "components": 5, "albedo_components": 2, "image_size": 32, "render_size": 16, "rendered_photos": 0, "batch_size": 16,
-    "steps": 4,
-    "log_every": 1, "data.persons": 6, "data.heldout_persons": 4, "data.heldout_photos_per_person": 3,
-    "data.synthetic_photos": 64,
+    "components": 5, "albedo_components": 2, "trunk": "compact", "image_size": 32, "render_size": 16,
+    "rendered_photos": 0, "batch_size": 16, "steps": 4, "log_every": 1, "data.persons": 6,
+    "data.heldout_persons": 4, "data.heldout_photos_per_person": 3, "data.synthetic_photos": 64,
 }
 
 

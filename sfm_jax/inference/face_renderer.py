@@ -4,26 +4,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sfm_jax.geometry.adjacency import neighbour_table
 from sfm_jax.geometry.camera import Orthographic
 from sfm_jax.geometry.rotation import rotation_from_euler
 from sfm_jax.inference.face import Face, FaceCodes, FaceDecoder
 from sfm_jax.morphable.model import MorphableModel
 from sfm_jax.render import Rendering, render, suggest_caps, surface
 
+REGIONS = ("face", "nose", "lips", "eyelids", "eyes", "mouth")
 EDGE_WIDTH = 1.0
+_SMOOTHINGS = 4
 _YAWS = np.linspace(-90, 90, 7)
 
 
 class FaceRenderer:
-    """The face of a model, without scalp, ears and neck, in images of `size` pixels; all of a mesh without regions."""
+    """The face of a model in images of `size` pixels, over photos; all of a mesh without regions.
 
-    def __init__(self, model: MorphableModel, size: int, regions: tuple[str, ...] = ("face", "eyes")):
-        triangles = model.topology.triangles
-        weights = [model.topology.region(name) for name in regions if name in model.topology.region_names]
-        if weights:
-            triangles = triangles[(np.max(weights, axis=0) > 0.5)[triangles].all(1)]
+    Scalp, ears and neck hide what is behind them, but are not shown: the photo stays where they are.
+    """
+
+    def __init__(self, model: MorphableModel, size: int, regions: tuple[str, ...] = REGIONS):
         self.size = size
-        self._surface = surface(triangles)
+        self._shown = _shown(model, regions)
+        self._surface = surface(model.topology.triangles)
         self._caps = self._capacities(model)
 
     def __call__(self, face: Face, background: jax.Array) -> Rendering:
@@ -31,8 +34,12 @@ class FaceRenderer:
         return jax.vmap(self._render)(face.vertices, face.camera, face.albedo, face.light, background)
 
     def _render(self, vertices, camera, albedo, light, background):
-        return render(vertices, self._surface, camera, (self.size, self.size), albedo=albedo, light=light,
-                      background=background, edge_width=EDGE_WIDTH, caps=self._caps, cull=True)
+        layers = jnp.concatenate([albedo, jnp.asarray(self._shown)[:, None]], 1)
+        seen = render(vertices, self._surface, camera, (self.size, self.size), albedo=layers, light=light,
+                      edge_width=EDGE_WIDTH, caps=self._caps, cull=True)
+        head, shown = seen.colour[..., :3], seen.colour[..., 3:]
+        share = shown / jnp.maximum(seen.alpha[..., None], 1e-6)
+        return seen._replace(colour=share * head + (1 - shown) * background, alpha=shown[..., 0])
 
     def scaled(self, face: Face, size: int) -> Face:
         """The face, decoded for crops of `size` pixels, as this renderer's images show it."""
@@ -48,4 +55,16 @@ class FaceRenderer:
                           jnp.zeros((count, 9, 3)))
         cameras: Orthographic = FaceDecoder(model, model.mean, model.identity_basis).camera(codes, self.size)
         return suggest_caps(model.mean, self._surface, (self.size, self.size), EDGE_WIDTH, cameras, cull=True,
-                            margin=1.5)
+                            margin=2.0)
+
+
+def _shown(model, regions):
+    """How much of each vertex is shown [V]: the regions' weights, smoothed over neighbours, which evens their rim."""
+    found = [model.topology.region(name) for name in regions if name in model.topology.region_names]
+    if not found:
+        return np.ones(len(model.mean), np.float32)
+    shown = np.max(found, axis=0)
+    neighbours = neighbour_table(model.topology.triangles, len(shown))
+    for _ in range(_SMOOTHINGS):
+        shown = (shown + shown[neighbours].mean(1)) / 2
+    return np.clip(1.5 * shown - 0.25, 0, 1)

@@ -56,7 +56,7 @@ def load_face_recognition() -> FaceRecognition:
             found = file[key].shape if key in file else "nothing"
             if found != shape:
                 raise ValueError(f"{ASSET}: key {key!r}: found {found}, expected {shape}")
-        arrays = {key: jnp.asarray(file[key], jnp.float32) for key in shapes}
+        arrays = {key: file[key].astype(np.float32) for key in shapes}
     count = 1 + 2 * len(BLOCKS)
     convolutions = tuple(Convolution(arrays[f"kernel_{i:02}"], arrays[f"bias_{i:02}"]) for i in range(count))
     return FaceRecognition(convolutions, arrays["embedding"])
@@ -75,17 +75,28 @@ def face_features(params: FaceRecognition, images: jax.Array) -> jax.Array:
     """sRGB images [B, 150, 150, 3] in [0, 1], aligned (see `align_faces`) -> [B, 128]."""
     if images.shape[1:] != (SIZE, SIZE, 3):
         raise ValueError(f"face_features: found images {images.shape}, expected [B, {SIZE}, {SIZE}, 3]")
+    last = feature_maps(params, images)[-1]
+    return jnp.dot(jnp.mean(last, (1, 2)), params.embedding, precision=jax.lax.Precision.HIGHEST)
+
+
+def feature_maps(params: FaceRecognition, images: jax.Array) -> list[jax.Array]:
+    """sRGB images [B, S, S, 3] in [0, 1] -> the map before each block that halves it, and the last: [B, s, s, C] each.
+
+    Made for S = 150, where s is 35, 17, 8, 4 and 2; another S shows the network faces of another size.
+    """
     stem, *rest = params.convolutions
     x = (255 * images - jnp.asarray(_MEAN)) / 256
     x = jax.nn.relu(_convolve(x, stem, stride=2, pad=0))
     x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "VALID")
+    maps = []
     for (_, halves), first, second in zip(BLOCKS, rest[::2], rest[1::2], strict=True):
         y = jax.nn.relu(_convolve(x, first, stride=2 if halves else 1, pad=0 if halves else 1))
         y = _convolve(y, second, stride=1, pad=1)
         if halves:
+            maps.append(x)
             x = jax.lax.reduce_window(x, 0.0, jax.lax.add, (1, 2, 2, 1), (1, 2, 2, 1), "VALID") / 4
         x = jax.nn.relu(_add(y, x))
-    return jnp.dot(jnp.mean(x, (1, 2)), params.embedding, precision=jax.lax.Precision.HIGHEST)
+    return [*maps, x]
 
 
 def align_faces(images: jax.Array, landmarks: jax.Array) -> jax.Array:

@@ -28,7 +28,7 @@ def batch_norm(train: bool, axis_name: str | None, dtype: jnp.dtype):
 
 
 def create_trunk(name: str, axis_name: str | None = None, dtype: jnp.dtype = jnp.float32) -> nn.Module:
-    """The trunk called "compact", "mobile", "resnet18", "resnet34", "resnet50" or "ir50".
+    """The trunk called "compact", "recognition", "mobile", "resnet18", "resnet34", "resnet50" or "ir50".
 
     Call it with sRGB images [B, S, S, 3] in [0, 1] and `train`; it returns Features. axis_name: the mapped axis over
     which batch norms share their statistics; dtype: of the arithmetic (parameters are float32). ValueError on
@@ -36,10 +36,12 @@ def create_trunk(name: str, axis_name: str | None = None, dtype: jnp.dtype = jnp
     """
     from sfm_jax.networks.compact import CompactTrunk
     from sfm_jax.networks.mobile import MobileTrunk
+    from sfm_jax.networks.recognition import RecognitionTrunk
     from sfm_jax.networks.resnet import ResNet
 
     trunks = {
         "compact": (CompactTrunk, {}),
+        "recognition": (RecognitionTrunk, {}),
         "mobile": (MobileTrunk, {}),
         "resnet18": (ResNet, {"depth": 18}),
         "resnet34": (ResNet, {"depth": 34}),

@@ -83,7 +83,7 @@ def render(
       surface: the mesh's connectivity, from `surface`.
       camera: Orthographic, WeakPerspective or Perspective.
       image_size: (height, width).
-      albedo: [V, C] linear RGB at the vertices; without light anything else, C as large as you like.
+      albedo: [V, C] linear RGB at the vertices, and whatever else is to be shown: only the first three are lit.
       light: SphericalHarmonics or PointLight; None shows the albedo itself.
       background: what the mesh is laid over: a number, [C] or [H, W, C].
       edge_width: pixels over which silhouettes fade, outer ones and those of the face over itself; 0 is hard, and
@@ -131,8 +131,8 @@ def _deferred(vertices, camera, albedo, light, background, surface, ids, band, e
     normals = normalise(values[..., channels:] if light else blend(vertex_normal, triangles, ids, weights))
     if light:
         positions = camera.unproject(depth)
-        shaded = light(colour, normals, positions, camera.towards_eye(positions))
-        colour = jnp.where(visible[..., None], shaded, 0.0)
+        shaded = light(colour[..., :3], normals, positions, camera.towards_eye(positions))
+        colour = jnp.concatenate([jnp.where(visible[..., None], shaded, 0.0), colour[..., 3:]], -1)
     layer = jnp.concatenate([colour, visible[..., None].astype(colour.dtype)], -1)
     if band is not None:
         layer = soften(layer, points, surface.edges, band, edge_width)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sfm_jax.networks import face_recognition
 from sfm_jax.networks.compact import CompactTrunk
 from sfm_jax.networks.resnet import ResNet
 from sfm_jax.networks.trunk import create_trunk
@@ -15,10 +16,11 @@ from sfm_jax.networks.trunk import create_trunk
 SIZE = 32
 # Features, and the map of an image of 32 pixels.
 SHAPES = {
-    "compact": (512, (2, 2, CompactTrunk.widths[-2])), "mobile": (512, (2, 2, 512)), "resnet18": (512, (1, 1, 512)),
-    "resnet34": (512, (1, 1, 512)), "resnet50": (2048, (1, 1, 2048)), "ir50": (512, (2, 2, 512)),
+    "compact": (512, (2, 2, CompactTrunk.widths[-2])), "recognition": (768, (2, 2, CompactTrunk.widths[-2])),
+    "mobile": (512, (2, 2, 512)), "resnet18": (512, (1, 1, 512)), "resnet34": (512, (1, 1, 512)),
+    "resnet50": (2048, (1, 1, 2048)), "ir50": (512, (2, 2, 512)),
 }
-SMALL = ["compact", "mobile", "resnet18", "ir18"]
+SMALL = ["compact", "recognition", "mobile", "resnet18", "ir18"]
 
 
 def make(name, axis_name=None):
@@ -102,3 +104,19 @@ def test_devices_share_the_statistics_of_the_whole_batch():
     halves, both = jax.jit(jax.vmap(shared, axis_name="data"))(batch.reshape(2, 4, *batch.shape[1:]))
     np.testing.assert_allclose(halves.pooled.reshape(whole.pooled.shape), whole.pooled, atol=2e-3)
     chex.assert_trees_all_close(jax.tree.map(lambda leaf: leaf[1], both), stats, atol=1e-4, rtol=1e-3)
+
+
+def test_recognition_reads_the_ready_made_network():
+    """Its numbers, standardised and mixed by hand, whatever the rest of the trunk has learned."""
+    state = jax.tree.map(np.asarray, variables("recognition"))
+    rng = np.random.default_rng(1)
+    state["batch_stats"]["means"] = {"mean": rng.normal(size=640), "var": rng.uniform(0.5, 2, 640)}
+    state["params"]["compact"] = jax.tree.map(lambda leaf: leaf + 0.1, state["params"]["compact"])
+    found = make("recognition").apply(state, images(), train=False).pooled[:, 512:]
+    resized = jax.image.resize(images(), (2, 150, 150, 3), "linear")
+    maps = face_recognition.feature_maps(face_recognition.load_face_recognition(), resized)
+    assert [one.shape[1:] for one in maps] == [(35, 35, 32), (17, 17, 64), (8, 8, 128), (4, 4, 256), (2, 2, 256)]
+    means = np.concatenate([np.mean(one, (1, 2)) for one in maps[2:]], -1)
+    stats = state["batch_stats"]["means"]
+    known = (means - stats["mean"]) / np.sqrt(stats["var"] + 1e-5) @ state["params"]["Dense_0"]["kernel"]
+    np.testing.assert_allclose(found, np.maximum(known / np.sqrt(1 + 1e-5), 0), atol=1e-4)
