@@ -5,9 +5,10 @@
 
 Pre-activation, 112 pixels, batches of 32, forward and backward in float32, two threads each. Writes
 experiments/results/trunk.{json,md}, with the other trunks' times for comparison. The target is at least 0.9 times
-PyTorch's photos a second.
+PyTorch's photos a second; the second table says where the time goes: each convolution by itself, in both.
 """
 
+import functools
 import os
 import time
 
@@ -22,25 +23,77 @@ from experiments.results import machine, markdown_table, write_result  # noqa: E
 from sfm_jax.networks.trunk import create_trunk  # noqa: E402
 
 BATCH, SIZE, ROUNDS, THREADS = 32, 112, 10, 2
-TRUNKS = ("resnet18", "compact", "mobile")
+TRUNKS = ("resnet18", "recognition", "compact", "mobile")
+CONVOLUTIONS = {  # (side of the input, channels in, channels out, kernel, stride) -> how many of it ResNet-18 has
+    (112, 3, 64, 7, 2): 1, (28, 64, 64, 3, 1): 4, (28, 64, 128, 3, 2): 1, (14, 128, 128, 3, 1): 3,
+    (14, 128, 256, 3, 2): 1, (7, 256, 256, 3, 1): 3, (7, 256, 512, 3, 2): 1, (4, 512, 512, 3, 1): 3,
+}
+PARTS = ("forward", "gradient of the input", "gradient of the kernel")
 
 
 def main():
     images = np.random.default_rng(0).uniform(size=(BATCH, SIZE, SIZE, 3)).astype(np.float32)
     contenders = {"PyTorch resnet18": torch_step(images)} | {name: jax_step(name, images) for name in TRUNKS}
-    times = {name: [] for name in contenders}
-    for _ in range(ROUNDS + 1):  # the first round compiles
-        for name, step in contenders.items():
-            begin = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - begin)
-    seconds = {name: float(np.median(values[1:])) for name, values in times.items()}
+    seconds = medians(contenders)
     ratio = seconds["PyTorch resnet18"] / seconds["resnet18"]
     rows = [[name, f"{1e3 * value:.0f} ms", f"{BATCH / value:.0f}"] for name, value in seconds.items()]
     rows.append(["resnet18 over PyTorch's", "", f"{ratio:.2f}"])
     table = markdown_table([f"Training step of {BATCH} photos, {SIZE} pixels", "median", "photos a second"], rows)
-    write_result("trunk", {"machine": machine(), "seconds": seconds, "ratio": ratio}, table)
+    profile = {part: {"jax": 0.0, "PyTorch": 0.0} for part in PARTS}
+    for shape, count in CONVOLUTIONS.items():
+        for (part, name), value in medians(convolution(*shape)).items():
+            profile[part][name] += count * value
+    table += "\n\n" + markdown_table(
+        ["The 3x3 and 7x7 convolutions of ResNet-18", "jax", "PyTorch", "jax over PyTorch"],
+        [[part, *(f"{1e3 * value:.0f} ms" for value in both.values()), f"{both['jax'] / both['PyTorch']:.2f}"]
+         for part, both in profile.items()])
+    write_result("trunk", {"machine": machine(), "seconds": seconds, "ratio": ratio, "profile": profile}, table)
     print(table)
+
+
+def medians(contenders: dict) -> dict:
+    """Seconds of each, called in alternating rounds; the first round compiles."""
+    times = {name: [] for name in contenders}
+    for _ in range(ROUNDS + 1):
+        for name, step in contenders.items():
+            begin = time.perf_counter()
+            step()
+            times[name].append(time.perf_counter() - begin)
+    return {name: float(np.median(values[1:])) for name, values in times.items()}
+
+
+def convolution(side: int, inputs: int, outputs: int, size: int, stride: int) -> dict:
+    """{(part, "jax" or "PyTorch"): function} of one convolution of BATCH maps and of its two gradients."""
+    import torch
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(BATCH, side, side, inputs)).astype(np.float32)
+    kernel = rng.normal(size=(size, size, inputs, outputs)).astype(np.float32)
+
+    def convolve(x, kernel):
+        return jax.lax.conv_general_dilated(x, kernel, (stride, stride), [(size // 2, size // 2)] * 2,
+                                            dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    y = jax.device_put(rng.normal(size=jax.eval_shape(convolve, x, kernel).shape).astype(np.float32))
+    ours = {
+        "forward": jax.jit(convolve),
+        "gradient of the input": jax.jit(lambda x, kernel: jax.vjp(lambda x: convolve(x, kernel), x)[1](y)[0]),
+        "gradient of the kernel": jax.jit(lambda x, kernel: jax.vjp(lambda k: convolve(x, k), kernel)[1](y)[0]),
+    }
+    theirs_x, theirs_y = (torch.from_numpy(np.array(value)).permute(0, 3, 1, 2).contiguous(
+        memory_format=torch.channels_last) for value in (x, y))
+    theirs_kernel = torch.from_numpy(kernel).permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
+    options = {"stride": stride, "padding": size // 2}
+    theirs = {
+        "forward": lambda: torch.nn.functional.conv2d(theirs_x, theirs_kernel, **options),
+        "gradient of the input": lambda: torch.nn.grad.conv2d_input(theirs_x.shape, theirs_kernel, theirs_y, **options),
+        "gradient of the kernel": lambda: torch.nn.grad.conv2d_weight(theirs_x, theirs_kernel.shape, theirs_y,
+                                                                      **options),
+    }
+    placed = jax.device_put((x, kernel))
+    functions = {(part, "jax"): functools.partial(lambda f: jax.block_until_ready(f(*placed)), ours[part])
+                 for part in PARTS}
+    return functions | {(part, "PyTorch"): theirs[part] for part in PARTS}
 
 
 def jax_step(name: str, images: np.ndarray):
