@@ -9,22 +9,13 @@ codes over the whole batch is held to N(0, I), so that distances between codes c
 Takes about a quarter of an hour on two CPU cores; every key is explained in configs/stage2.py.
 """
 
-import importlib.util
-from pathlib import Path
+from sfm_jax.training.config import beside
 
 
 def get_config():
-    config = _stage2().get_config()
+    config = beside(__file__, "stage2").get_config()
     config.sphere = "gaussian"
     config.loss.kl = 0.01
     config.loss.identity = 0.05
     config.loss.centre = 0.02
     return config
-
-
-def _stage2():
-    """The config beside this one, from wherever the command is started."""
-    spec = importlib.util.spec_from_file_location("stage2", Path(__file__).with_name("stage2.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -49,6 +49,7 @@ def get_config():
 
     # Network.
     config.trunk = "recognition"        # or "compact" alone, "mobile", "resnet18", "resnet34", "resnet50", "ir50"
+    config.separate_heads = False       # a head each for camera, expression and light, not one for all three
     config.precision = "float32"        # of the network: "bfloat16" where the hardware has it
     config.image_size = 96              # pixels, of the crops
     config.render_size = 48             # pixels, of the renders that are compared with them
@@ -78,6 +79,7 @@ def get_config():
     config.loss.centre = 0.01           # squared distance to the person's centre
     config.loss.sphere = 1.0            # "soft" only: (|c|/r - 1)^2
     config.loss.kl = 0.01               # "gaussian" only: running moments against N(0, I)
+    config.loss.prior = 0.0             # "gaussian" only: squared standard deviations of each code by itself
     config.loss.expression = 0.05       # squared activation
     config.loss.albedo = 0.002          # squared standard deviations
     config.loss.light = 0.02            # squared difference of the colour channels

@@ -5,10 +5,8 @@
 """
 
 import argparse
-import json
-from pathlib import Path
 
-from experiments.results import machine, markdown_table, write_result
+from experiments.results import write_runs
 
 ROWS = {
     "heldout/nme_percent": ("landmarks, NME", "{:.2f} %"),
@@ -27,15 +25,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--stage2", default="runs/stage2")
     parser.add_argument("--sir", default="runs/sir")
-    folders = vars(parser.parse_args())
-    reports = {name: json.loads((Path(folder) / "report.json").read_text()) for name, folder in folders.items()}
-    first = reports["stage2"]
-    rows = [[title, *(form.format(report[key]) for report in reports.values())] for key, (title, form) in ROWS.items()]
-    text = markdown_table([f"{first['heldout/persons']} held-out people, {first['heldout/photos']} synthetic photos",
-                           "stage 2, sphere", "SIR, Gaussian"], rows)
-    told = "; ".join(f"{name}: {report['run/steps']} steps, {report['run/seconds'] / 60:.0f} min"
-                     for name, report in reports.items())
-    write_result("photos", {"machine": machine(), "reports": reports}, f"{text}\n\nFrom command to report: {told}.")
+    write_runs("photos", ROWS, vars(parser.parse_args()), ["stage 2, sphere", "SIR, Gaussian"])
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import jax
 from configs.sir import get_config
 from experiments.results import machine, markdown_table, write_result
 from sfm_jax.tasks import create_task
-from sfm_jax.tasks.photo_measures import measure_heldout, summarise
+from sfm_jax.tasks.photo_measures import Examination, measure_heldout, summarise
 from sfm_jax.training import loop
 
 SETTINGS = {  # name -> changes of configs/sir.py
@@ -61,7 +61,7 @@ def run(changes):
     task = create_task(config)
     with tempfile.TemporaryDirectory() as workdir:
         result = loop.train(task, config, Path(workdir))
-    return summarise(task, measure_heldout(task, result.params, result.state))[0]
+    return summarise(task, measure_heldout(Examination(task, result.params, result.state)))[0]
 
 
 def table(runs):

@@ -12,6 +12,21 @@ import toy  # noqa: E402
 jax.config.update("jax_numpy_rank_promotion", "allow")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def fresh_programs():
+    """Every compiled program takes memory maps, of which Linux gives a process 65 530: beyond, LLVM dies."""
+    yield
+    jax.clear_caches()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """The file of a small model: 162 vertices."""
+    path = tmp_path_factory.mktemp("model") / "toy.npz"
+    toy.model(subdivisions=2).save(path)
+    return path
+
+
 @pytest.fixture
 def toy_model():
     """A small symmetric model on a sphere mesh: 42 vertices, 6 identity and 3 expression components."""

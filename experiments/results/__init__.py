@@ -40,6 +40,18 @@ def markdown_table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
+def write_runs(name: str, rows: dict[str, tuple[str, str]], workdirs: dict[str, str], titles: list[str],
+               of: str = "{heldout/persons} held-out people, {heldout/photos} synthetic photos") -> None:
+    """The reports of finished workdirs, a column each, as a result. rows: {key in report.json: (title, format)}."""
+    reports = {run: json.loads((Path(folder) / "report.json").read_text()) for run, folder in workdirs.items()}
+    cells = [[title, *(form.format(report[key]) for report in reports.values())] for key, (title, form) in rows.items()]
+    corner = re.sub(r"\{(.+?)\}", lambda found: str(next(iter(reports.values()))[found[1]]), of)
+    told = "; ".join(f"{run}: {report['run/steps']} steps, {report['run/seconds'] / 60:.0f} min"
+                     for run, report in reports.items())
+    table = markdown_table([corner, *titles], cells)
+    write_result(name, {"machine": machine(), "reports": reports}, f"{table}\n\nFrom command to report: {told}.")
+
+
 def refresh_readme() -> None:
     """Replace what stands between <!-- table NAME --> and <!-- end --> by results/NAME.md."""
     text = README.read_text()

@@ -52,6 +52,9 @@ class AflwPhotos:
     def __len__(self):
         return len(self._paths)
 
+    def labels(self):
+        return self._labels
+
     def name(self, index):
         return self._paths[index] + ".jpg"
 

@@ -48,6 +48,9 @@ class LabelledFolder:
     def __len__(self):
         return len(self._paths)
 
+    def labels(self):
+        return self._labels
+
     def name(self, index):
         return self._paths[index]
 

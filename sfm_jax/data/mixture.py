@@ -1,4 +1,4 @@
-"""Photos of two kinds in every batch: some with identity labels, some with landmarks and 3D labels (after SIR).
+"""Photos of two kinds in every batch, some with identity labels, some with landmarks and 3D labels (SIR); or pairs.
 
 Each part is synthetic, made on the device from the numbers of its photos, or read from a collection. A batch is
 {part: what is loaded on the host}; `Mixture.records` makes one photo record of it, on the device, under jit.
@@ -8,36 +8,54 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sfm_jax.data.clips import SyntheticClips
+from sfm_jax.data.pairs import Pairs
 from sfm_jax.data.pipeline import Zipped, batches
 from sfm_jax.data.synthetic import SyntheticPhotos
 from sfm_jax.errors import BadInput
 
 FIELDS = ("image", "person", "landmarks", "landmark_mask", "rotation", "rotation_mask", "identity", "expression",
           "codes_mask", "id")
-LABELS = {  # part -> the labels a photo of it does not carry
+LABELS = {  # part, in the order of a batch -> the labels a photo of it does not carry
+    "pairs": (),
+    "clips": ("rotation_mask", "codes_mask"),  # the person is the clip
     "identity": ("landmark_mask", "rotation_mask", "codes_mask"),
     "landmarks": ("person",),
     "all": (),
 }
+CLASSES = ("pairs", "identity", "all")  # parts whose persons are people to be told apart
+OWN = ("index", "pose", "zoom", "where", "damage")  # what a turned copy does not share with its photo
 
 
 class SyntheticPart:
     """The first `length` photos of a synthetic source. On the host a photo is a number."""
 
-    def __init__(self, photos: SyntheticPhotos, length: int):
+    rows = 1  # of the batch for each sample
+
+    def __init__(self, photos: SyntheticPhotos | SyntheticClips, length: int):
         self.photos, self.length, self.persons = photos, length, photos.persons
 
     def load(self, indices: np.ndarray, epochs: np.ndarray) -> dict[str, np.ndarray]:
         """{"id": [b]}: every epoch shows the same photos."""
         return {"id": indices.astype(np.int32)}
 
+    def labels(self) -> np.ndarray:
+        """The person, or clip, [length] of every photo."""
+        return self.photos.labels(self.length)
+
     def records(self, batch: dict) -> dict:
-        record = self.photos(batch["id"])
+        if "scene" in batch:  # turned copies: the photo's own pose, place in the crop and noise, in another's scene
+            own, scenes = self.photos.scenes(batch["id"]), self.photos.scenes(batch["scene"])
+            record = self.photos.shoot(scenes._replace(**{name: getattr(own, name) for name in OWN}))
+        else:
+            record = self.photos(batch["id"])
         return {name: record[name] for name in FIELDS}
 
 
 class PhotoPart:
     """A collection of photos; see data/photos.py."""
+
+    rows = 1
 
     def __init__(self, photos):
         self._photos = photos
@@ -46,27 +64,37 @@ class PhotoPart:
     def load(self, indices: np.ndarray, epochs: np.ndarray) -> dict[str, np.ndarray]:
         return self._photos.load(indices, epochs)
 
+    def labels(self) -> np.ndarray:
+        return self._photos.source.labels()
+
+    def names(self) -> list[str]:
+        """Of all photos, as their source calls them."""
+        return [self._photos.source.name(index) for index in range(self.length)]
+
     def records(self, batch: dict) -> dict:
         return {name: batch[name] for name in FIELDS} | {"image": batch["image"].astype(jnp.float32) / 255}
 
 
 class Mixture:
-    """Parts by name (one of LABELS) and their shares of the batch, which add up to 1."""
+    """Parts by name (of LABELS, in its order) and their shares of the batch, which add up to 1."""
 
-    def __init__(self, parts: dict[str, SyntheticPart | PhotoPart], shares: dict[str, float]):
+    def __init__(self, parts: dict[str, SyntheticPart | PhotoPart | Pairs], shares: dict[str, float]):
         self._parts, self._shares = parts, shares
-        self.persons = sum(part.persons for name, part in parts.items() if "person" not in LABELS[name])
+        self.persons = sum(part.persons for name, part in parts.items() if name in CLASSES)
 
     def dataset(self, batch_size: int, seed: int):
         """Endless batches of this process, {part: ...}. BadInput if a part gets no photo of every device's share."""
         devices = jax.local_device_count()
-        sizes = {name: int(round(self._shares[name] * batch_size / devices)) * devices for name in self._parts}
+        least = {name: part.rows * devices for name, part in self._parts.items()}
+        sizes = {name: round(self._shares[name] * batch_size / step) * step for name, step in least.items()}
         last = list(sizes)[-1]
         sizes[last] = batch_size - sum(size for name, size in sizes.items() if name != last)
-        if min(sizes.values()) < 1:
+        if any(sizes[name] < step for name, step in least.items()):
             raise BadInput(f"batch_size: {batch_size} photos a process leave none for a part of the data: {sizes}")
+        if any(sizes[name] % part.rows for name, part in self._parts.items()):
+            raise BadInput(f"batch_size: {batch_size} photos a process are an odd number, no pairs: {sizes}")
         # Parts of one source must not show the same photos in the same batch.
-        return Zipped({name: batches(part.length, sizes[name], len(sizes) * seed + number, part.load)
+        return Zipped({name: batches(part.length, sizes[name] // part.rows, len(sizes) * seed + number, part.load)
                        for number, (name, part) in enumerate(self._parts.items())})
 
     def records(self, batch: dict) -> dict:

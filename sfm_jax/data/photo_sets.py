@@ -49,6 +49,9 @@ class PhotoSource(Protocol):
 
     def __len__(self) -> int: ...
 
+    def labels(self) -> np.ndarray:
+        """The person [len] of every photo, -1: nobody known."""
+
     def name(self, index: int) -> str:
         """A name by which a person finds the photo."""
 

@@ -23,6 +23,7 @@ import numpy as np
 from sfm_jax.data.aflw import AflwPhotos
 from sfm_jax.data.augment import UNCHANGED, Augmentation
 from sfm_jax.data.crop import crop_image, transform_points
+from sfm_jax.data.frames import FrameFolder, VideoFolder
 from sfm_jax.data.labelled_folder import LabelledFolder
 from sfm_jax.data.photo_sets import BadPhoto, PhotoSource, check_labels, decode, photo_box
 from sfm_jax.data.shards import open_data_set, open_shards
@@ -31,7 +32,8 @@ from sfm_jax.errors import BadInput
 log = logging.getLogger(__name__)
 
 DEFAULT_AUGMENTATION = Augmentation()
-KINDS = {"folder": LabelledFolder, "aflw": AflwPhotos, "tfds": open_data_set, "shards": open_shards}
+KINDS = {"folder": LabelledFolder, "aflw": AflwPhotos, "tfds": open_data_set, "shards": open_shards,
+         "frames": FrameFolder, "videos": VideoFolder}
 # A fraction is judged over at least so many photos, or all there are: one bad file at the start is no verdict.
 _VERDICT_AFTER = 100
 
@@ -40,7 +42,8 @@ def open_photos(name: str) -> PhotoSource:
     """The collection that a config names.
 
     "folder:DIR" or "folder:LABELS.csv" (labelled_folder.py); "aflw:DIR", 300W-LP and AFLW2000-3D as published
-    (aflw.py); "tfds:NAME[/DATA_DIR][#SPLIT]" or "tfds:/DIR" and "shards:DIR" (shards.py).
+    (aflw.py); "frames:DIR" and "videos:DIR", clips (frames.py); "tfds:NAME[/DATA_DIR][#SPLIT]" or "tfds:/DIR" and
+    "shards:DIR" (shards.py).
 
     Raises:
       ValueError: another kind, or nothing there to read.

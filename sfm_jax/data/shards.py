@@ -46,6 +46,10 @@ class DataSetPhotos:
     def __len__(self):
         return len(self._data)
 
+    def labels(self):
+        people = (self._layout(self._data[index]).get("person", "") for index in range(len(self)))
+        return np.array([self._number[person] for person in people], np.int32)
+
     def name(self, index):
         """The photo's own name if the data set has names and it can be read, else the data set's and the number."""
         try:

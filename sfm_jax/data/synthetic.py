@@ -6,6 +6,7 @@ Every range below is ours: wide enough to train on, not measured on a real colle
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +47,29 @@ class Conditions:
     damage: float = 1.0
 
 
+class Scene(NamedTuple):
+    """What a photo shows. Of a batch every field has a leading dimension.
+
+    index, person []; identity, albedo, expression: codes; hair [4]: linear RGB and how much; pose [3] degrees: yaw,
+    pitch, roll; light [9, 3]; distance [] mm of the camera; zoom [], where [2]: of the crop, shares of its side;
+    surroundings, damage: random keys.
+    """
+
+    index: jax.Array
+    person: jax.Array
+    identity: jax.Array
+    albedo: jax.Array
+    hair: jax.Array
+    expression: jax.Array
+    pose: jax.Array
+    light: jax.Array
+    distance: jax.Array
+    zoom: jax.Array
+    where: jax.Array
+    surroundings: jax.Array
+    damage: jax.Array
+
+
 class SyntheticPhotos:
     """Photos of `people` (codes of `model`): photo i shows person i mod P; all else is drawn from (seed, i)."""
 
@@ -61,7 +85,19 @@ class SyntheticPhotos:
         self._caps = self._capacities()
 
     def __call__(self, ids: jax.Array) -> dict[str, jax.Array]:
-        """The photos `ids` [B] int32 and all their labels, to be called under jit.
+        """The photos `ids` [B] int32 and all their labels, to be called under jit; see `shoot`."""
+        return self.shoot(self.scenes(ids))
+
+    def labels(self, length: int) -> np.ndarray:
+        """The person [length] of the first photos."""
+        return np.arange(length, dtype=np.int32) % self.persons
+
+    def scenes(self, ids: jax.Array) -> Scene:
+        """What the photos `ids` [B] int32 show, batched: to be changed where less is to be left to chance."""
+        return jax.vmap(self._scene)(ids)
+
+    def shoot(self, scenes: Scene) -> dict[str, jax.Array]:
+        """The photos of batched scenes.
 
         A photo record (data/photos.py), the image as float32 sRGB in [0, 1], and more:
             albedo        [B, A] code
@@ -72,37 +108,45 @@ class SyntheticPhotos:
             landmarks_3d  [B, 68, 3] mm, turned into camera axes, their mean at the origin
             overflow      [B] int32: what the renderer lost; 0 (see render.check_overflow)
         """
-        return jax.vmap(self._photo)(ids)
+        return jax.vmap(self._shoot)(scenes)
 
-    def _photo(self, index):
-        model, c, size = self.model, self.conditions, self.size
+    def _scene(self, index):
+        c = self.conditions
         key = jax.random.fold_in(jax.random.key(self.seed), index)
         pose_key, face_key, light_key, camera_key, scene_key, damage_key = jax.random.split(key, 6)
         person = index % self.persons
-        identity, albedo = jnp.asarray(self.people.identity)[person], jnp.asarray(self.people.albedo)[person]
-        expression = self._expression(face_key)
-        pose = self._pose(pose_key)
-        vertices = model.decode(identity, expression)
-        rotation = rotation_from_euler(pose)
-        camera, landmarks = self._camera(camera_key, vertices, rotation)
-        light = _light(light_key)
-        behind = self._background(scene_key, camera, vertices, landmarks)
-        seen = render(vertices, self._surface, camera, (size, size), light=SphericalHarmonics(light),
-                      albedo=self._albedo(face_key, albedo), background=behind, edge_width=1.0, caps=self._caps,
-                      cull=True)
-        scene, mask = seen.colour, seen.alpha
-        for one in jax.random.split(jax.random.fold_in(scene_key, 1), 2):
+        far, zoom, where = jax.random.split(camera_key, 3)
+        low, high = np.log(c.distance[0]), np.log(c.distance[1])
+        return Scene(
+            index=index, person=person, identity=jnp.asarray(self.people.identity)[person],
+            albedo=jnp.asarray(self.people.albedo)[person], hair=_hair(jax.random.fold_in(face_key, 1)),
+            expression=self._expression(face_key), pose=self._pose(pose_key), light=_light(light_key),
+            distance=jnp.exp(jax.random.uniform(far, minval=low, maxval=high)),
+            zoom=jax.random.uniform(zoom, minval=-c.scale, maxval=c.scale),
+            where=jax.random.uniform(where, (2,), minval=-c.shift, maxval=c.shift),
+            surroundings=scene_key, damage=damage_key)
+
+    def _shoot(self, scene):
+        model, c, size = self.model, self.conditions, self.size
+        vertices = model.decode(scene.identity, scene.expression)
+        rotation = rotation_from_euler(scene.pose)
+        camera, landmarks = self._camera(scene, vertices, rotation)
+        behind = self._background(scene.surroundings, camera, vertices, landmarks)
+        seen = render(vertices, self._surface, camera, (size, size), light=SphericalHarmonics(scene.light),
+                      albedo=self._albedo(scene), background=behind, edge_width=1.0, caps=self._caps, cull=True)
+        picture, mask = seen.colour, seen.alpha
+        for one in jax.random.split(jax.random.fold_in(scene.surroundings, 1), 2):
             colour, cover = backdrop.occluder(one, size, c.occluders)
-            scene, mask = scene + cover[..., None] * (colour - scene), mask * (1 - cover)
+            picture, mask = picture + cover[..., None] * (colour - picture), mask * (1 - cover)
         turned = model.landmarks(vertices) @ rotation.T
         return {
-            "image": damage.photograph(damage_key, scene, c.damage),
-            "person": person.astype(jnp.int32),
+            "image": damage.photograph(scene.damage, picture, c.damage),
+            "person": scene.person.astype(jnp.int32),
             "landmarks": landmarks, "landmark_mask": jnp.ones(68),
             "rotation": rotation, "rotation_mask": jnp.ones(()),
-            "identity": identity, "expression": expression, "codes_mask": jnp.ones(()),
-            "id": index.astype(jnp.int32),
-            "albedo": albedo, "light": light, "pose": pose, "mask": mask, "depth": seen.depth,
+            "identity": scene.identity, "expression": scene.expression, "codes_mask": jnp.ones(()),
+            "id": scene.index.astype(jnp.int32),
+            "albedo": scene.albedo, "light": scene.light, "pose": scene.pose, "mask": mask, "depth": seen.depth,
             "landmarks_3d": turned - turned.mean(0), "overflow": seen.overflow,
         }
 
@@ -123,27 +167,19 @@ class SyntheticPhotos:
         code = code * jax.random.bernoulli(active, min(c.active / max(count, 1), 1.0), (count,)) * self._allowed
         return jnp.where(jax.random.bernoulli(even, 0.8), code[self._partner], code)
 
-    def _albedo(self, key, code):
-        """Linear RGB [V, 3] of the person, with hair of some colour on the scalp, or none."""
-        bald, grey, dark, shade = jax.random.split(jax.random.fold_in(key, 1), 4)
-        colour = jnp.where(jax.random.bernoulli(grey, 0.2), jnp.array([0.45, 0.43, 0.4]), jnp.array([0.3, 0.17, 0.07]))
-        colour = colour * jnp.exp(-2.5 * jax.random.uniform(dark)) * jnp.exp(0.1 * jax.random.normal(shade, (3,)))
-        cover = (self._hair * jax.random.bernoulli(bald, 0.85))[:, None]
-        skin = self.model.albedo(code)
-        return skin + cover * (colour - skin)
+    def _albedo(self, scene):
+        """Linear RGB [V, 3] of the person, with hair on the scalp."""
+        skin = self.model.albedo(scene.albedo)
+        return skin + self._hair[:, None] * scene.hair[3] * (scene.hair[:3] - skin)
 
-    def _camera(self, key, vertices, rotation):
+    def _camera(self, scene, vertices, rotation):
         """A perspective camera that shows the landmarks as a cropped photo would, and the landmarks in it [68, 2]."""
-        c = self.conditions
-        far, zoom, where = jax.random.split(key, 3)
-        low, high = np.log(c.distance[0]), np.log(c.distance[1])
-        distance = jnp.exp(jax.random.uniform(far, minval=low, maxval=high))
         points = self.model.landmarks(vertices)
-        offset = -rotation @ points.mean(0) - jnp.array([0.0, 0.0, 1.0]) * distance
+        offset = -rotation @ points.mean(0) - jnp.array([0.0, 0.0, 1.0]) * scene.distance
         wide = Perspective(rotation, offset, jnp.ones(()), jnp.zeros(2))
         centre, side = landmark_box(wide.project(points)[:, :2])
-        side = side * (1 + jax.random.uniform(zoom, minval=-c.scale, maxval=c.scale))
-        centre = centre + side * jax.random.uniform(where, (2,), minval=-c.shift, maxval=c.shift)
+        side = side * (1 + scene.zoom)
+        centre = centre + side * scene.where
         camera = wide.crop(centre - side / 2, self.size / side)
         return camera, camera.project(points)[:, :2]
 
@@ -168,6 +204,14 @@ class SyntheticPhotos:
 
         cameras = jax.vmap(camera)(jnp.asarray(_CAPS_YAWS, jnp.float32))
         return suggest_caps(mean, self._surface, (self.size, self.size), 1.0, cameras, cull=True, margin=1.5)
+
+
+def _hair(key):
+    """Of some colour, or none: linear RGB and 0 or 1, [4]."""
+    bald, grey, dark, shade = jax.random.split(key, 4)
+    colour = jnp.where(jax.random.bernoulli(grey, 0.2), jnp.array([0.45, 0.43, 0.4]), jnp.array([0.3, 0.17, 0.07]))
+    colour = colour * jnp.exp(-2.5 * jax.random.uniform(dark)) * jnp.exp(0.1 * jax.random.normal(shade, (3,)))
+    return jnp.append(colour, jax.random.bernoulli(bald, 0.85))
 
 
 def _light(key):

@@ -43,6 +43,7 @@ STYLE = {
     "ytick.color": INK,
     "ytick.labelsize": 8.5,
 }
+MATRIX_COLORMAP = "Blues"
 POINTS_PER_CURVE = 400
 LABEL_HEIGHT = 22
 
@@ -147,6 +148,33 @@ def error_map(
         figure.colorbar(scale, cax=bar).outline.set_visible(False)
         bar.set_title(label, fontsize=8.5)
         bar.grid(False)
+        return figure
+
+
+def matrix(
+    values: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    ylabel: str = "",
+    xlabel: str = "",
+) -> Figure:
+    """Numbers [R, C] from 0 up as a table of coloured squares; the scale ends at the largest one, or at 1."""
+    values = np.asarray(values, np.float64)
+    with matplotlib.rc_context(STYLE | {"axes.grid": False}):
+        figure = Figure((1.6 + 0.85 * len(columns), 0.9 + 0.5 * len(rows)), layout="constrained")
+        axes = figure.add_subplot()
+        known = np.where(np.isfinite(values), values, np.nan)
+        scale = Normalize(0, max(1.0, np.nanmax(known, initial=0)))
+        axes.imshow(values, cmap=MATRIX_COLORMAP, norm=scale, aspect="auto")
+        for (i, j), value in np.ndenumerate(values):
+            axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=8.5,
+                      color="white" if scale(value) > 0.5 else INK)
+        axes.set_xticks(range(len(columns)), columns)
+        axes.set_yticks(range(len(rows)), rows)
+        axes.tick_params(length=0, labeltop=True, labelbottom=False)
+        axes.set_xlabel(xlabel)
+        axes.set_ylabel(ylabel)
+        axes.spines[:].set_visible(False)
         return figure
 
 

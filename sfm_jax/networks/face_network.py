@@ -12,25 +12,30 @@ from sfm_jax.networks.trunk import create_trunk
 
 
 class FaceOutput(NamedTuple):
-    """codes: what the heads say; features [B, F] of the trunk; confidence: maps of pixels and of landmarks."""
+    """codes: what the heads say; features [B, F] of the trunk; identity_features: those of them that come of face
+    recognition, all if none do; confidence: maps of pixels and of landmarks."""
 
     codes: HeadCodes
     features: jax.Array
+    identity_features: jax.Array
     confidence: Confidence
 
 
 class FaceNetwork(nn.Module):
-    """sRGB crops [B, S, S, 3] in [0, 1] -> FaceOutput. axis_name: the devices that share batch statistics."""
+    """sRGB crops [B, S, S, 3] in [0, 1] -> FaceOutput. axis_name: the devices that share batch statistics.
+    separate_heads: see FaceHeads."""
 
     trunk: str
     identity: int
     expression: int
     albedo: int
+    separate_heads: bool = False
     axis_name: str | None = None
     dtype: str = "float32"
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> FaceOutput:
         features = create_trunk(self.trunk, self.axis_name, jnp.dtype(self.dtype))(images, train)
-        heads = FaceHeads(self.identity, self.expression, self.albedo, hidden=256)
-        return FaceOutput(heads(features.pooled), features.pooled, ConfidenceMaps()(features.map))
+        heads = FaceHeads(self.identity, self.expression, self.albedo, hidden=256, separate=self.separate_heads)
+        known = features.pooled if features.known is None else features.known
+        return FaceOutput(heads(features.pooled), features.pooled, known, ConfidenceMaps()(features.map))

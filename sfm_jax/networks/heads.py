@@ -45,13 +45,15 @@ class FaceHeads(nn.Module):
     """Features [B, F] -> HeadCodes, at first of the mean face, frontal, centred, in ambient light.
 
     Three modules on one trunk, as in SIR (Jiang et al. 2022): shape; albedo; camera, expression and light together.
-    The layers' sizes and starts are ours.
+    Or, `separate`, five: camera, expression and light have one each, as in Yang et al. (TMM 2023). The layers' sizes
+    and starts are ours.
     """
 
     identity: int
     expression: int
     albedo: int
     hidden: int = 0
+    separate: bool = False
 
     @nn.compact
     def __call__(self, features: jax.Array) -> HeadCodes:
@@ -59,8 +61,12 @@ class FaceHeads(nn.Module):
         identity = Head(self.identity, self.hidden, name="identity")(features)
         albedo = Head(self.albedo, self.hidden, name="albedo")(features)
         sizes = (6, 1, 2, self.expression, 3 * LIGHT_BANDS)
-        scene = Head(sum(sizes), self.hidden, name="scene")(features)
+        if self.separate:
+            groups = {"camera": sum(sizes[:3]), "expression": sizes[3], "light": sizes[4]}
+        else:
+            groups = {"scene": sum(sizes)}
+        scene = [Head(size, self.hidden, name=name)(features) for name, size in groups.items()]
         ends = [sum(sizes[:i]) for i in range(1, len(sizes))]
-        rotation, log_scale, shift, expression, light = jnp.split(scene, ends, axis=-1)
+        rotation, log_scale, shift, expression, light = jnp.split(jnp.concatenate(scene, -1), ends, axis=-1)
         return HeadCodes(identity, expression, albedo, jnp.asarray(FRONTAL) + rotation, log_scale[:, 0], shift,
                          light.reshape(-1, LIGHT_BANDS, 3))

@@ -35,4 +35,4 @@ class RecognitionTrunk(nn.Module):
         means = norm(use_scale=False, use_bias=False, name="means")(means)
         known = nn.Dense(self.known, use_bias=False, dtype=self.dtype)(means)
         known = nn.relu(norm(name="features")(known)).astype(jnp.float32)
-        return Features(jnp.concatenate([seen.pooled, known], -1), seen.map)
+        return Features(jnp.concatenate([seen.pooled, known], -1), seen.map, known)

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 
 
 class Features(NamedTuple):
-    """pooled [B, F] float32; map [B, h, w, C], the last one before pooling or, in `compact`, the one before that."""
+    """pooled [B, F] float32; map [B, h, w, C], the last one before pooling or, in `compact`, the one before that;
+    known [B, K]: those of the pooled features that come of face recognition, where there are any."""
 
     pooled: jax.Array
     map: jax.Array
+    known: jax.Array | None = None
 
 
 def normalise_image(images: jax.Array, dtype: jnp.dtype) -> jax.Array:

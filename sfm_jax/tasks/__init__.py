@@ -3,10 +3,12 @@
 
 def create_task(config):
     """The task named by config.task. ValueError names the tasks there are."""
+    from sfm_jax.tasks.cycle import Cycle
     from sfm_jax.tasks.photo_model import PhotoModel
+    from sfm_jax.tasks.siamese import Siamese
     from sfm_jax.tasks.sphere_basis import SphereBasis
 
-    tasks = {"sphere_basis": SphereBasis, "photo_model": PhotoModel}
+    tasks = {"sphere_basis": SphereBasis, "photo_model": PhotoModel, "siamese": Siamese, "cycle": Cycle}
     if config.task not in tasks:
         raise ValueError(f"task: found {config.task!r}, expected one of {', '.join(tasks)}")
     return tasks[config.task](config)

@@ -4,7 +4,9 @@ import dataclasses
 
 import numpy as np
 
+from sfm_jax.data.clips import SyntheticClips
 from sfm_jax.data.mixture import LABELS, Mixture, PhotoPart, SyntheticPart
+from sfm_jax.data.pairs import Pairs, read_pairs
 from sfm_jax.data.synthetic import Conditions, SyntheticPhotos
 from sfm_jax.morphable.default import Population, load_population
 from sfm_jax.morphable.model import MorphableModel
@@ -61,23 +63,48 @@ def synthetic_photos(config, model: MorphableModel, people: Population, seed: in
 
 
 def training_mixture(config, model: MorphableModel, people: Population) -> Mixture:
-    """The parts that config.data.identity and config.data.landmarks name, or the one part config.data.all.
+    """The parts that config.data names: `all`, `pairs` or `clips` alone, or `landmarks` with `identity`, `pairs` or
+    `clips`.
 
     Raises:
-      ValueError: neither named, `all` beside others, or a share outside (0, 1).
+      ValueError: none named, parts that do not go together, or a share outside (0, 1).
     """
     data = config.data
-    chosen = {name: data[name] for name in LABELS if data[name]}
-    if not chosen or ("all" in chosen and len(chosen) > 1):
-        raise ValueError(f"data: found photos for {', '.join(chosen) or 'nothing'}, expected data.identity, "
-                         "data.landmarks or both, or data.all alone")
+    chosen = {name: data[name] for name in LABELS if data.get(name)}
+    if len(chosen) != 1 and ("landmarks" not in chosen or "all" in chosen or len(chosen) > 2):
+        found = ", ".join(f"data.{name}" for name in chosen)
+        raise ValueError(f"data: found photos for {found or 'nothing'}, expected data.all, data.pairs or "
+                         "data.clips alone, or data.landmarks with one of data.identity, data.pairs and data.clips")
     if len(chosen) == 2 and not 0 < data.identity_share < 1:
         raise ValueError(f"data.identity_share: found {data.identity_share}, expected a number between 0 and 1")
-    shares = {"identity": data.identity_share, "landmarks": 1 - data.identity_share}
+    shares = {name: 1 - data.identity_share if name == "landmarks" else data.identity_share for name in chosen}
     photos = synthetic_photos(config, model, people, config.seed) if SYNTHETIC in chosen.values() else None
-    parts = {name: SyntheticPart(photos, data.synthetic_photos) if source == SYNTHETIC
+    parts = {name: _synthetic(config, photos, name) if source == SYNTHETIC
              else _collection(config, model, source) for name, source in chosen.items()}
+    if "pairs" in parts:
+        parts["pairs"] = _pairs(config, parts["pairs"])
+    if "clips" in parts:
+        parts["clips"] = Pairs(parts["clips"], 1.0, config.seed)
     return Mixture(parts, {name: shares[name] if len(chosen) == 2 else 1.0 for name in chosen})
+
+
+def _synthetic(config, photos, name):
+    """Photos, or as many of them in clips."""
+    length = config.data.synthetic_photos
+    if name == "clips":
+        photos = SyntheticClips(photos, max(length // config.data.clip_frames, 1), config.data.clip_frames)
+        length = photos.persons * config.data.clip_frames
+    return SyntheticPart(photos, length)
+
+
+def _pairs(config, part):
+    """Photos in pairs: of config.data.pair_list, or at random."""
+    place = config.data.pair_list
+    if place and config.data.pairs == SYNTHETIC:
+        raise ValueError("data.pair_list: for photos that have names, found data.pairs='synthetic'")
+    if config.data.pairs != SYNTHETIC:
+        return Pairs(part, config.data.positive, config.seed, read_pairs(place, part.names()) if place else None)
+    return Pairs(part, config.data.positive, config.seed, turned=config.data.turned)
 
 
 def _collection(config, model, source):

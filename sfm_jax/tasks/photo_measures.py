@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sfm_jax.data.synthetic import Scene
 from sfm_jax.evaluation import landmarks as landmark_measures
 from sfm_jax.evaluation import recognition, sir, surface
 from sfm_jax.morphable.model import linear_shape
 from sfm_jax.tasks.photo_data import synthetic_photos
 
 BATCH = 50
+YAWS, YAW_PERSONS = (-75, -50, -25, 0, 25, 50, 75), 50  # degrees
 SHAPE_PERSONS = 100  # of whom shapes are compared in pairs: all pairs of more would take long
 
 
@@ -35,28 +37,77 @@ class HeldOut:
     people: np.ndarray
 
 
-def measure_heldout(task, params, state) -> HeldOut:
-    """Render the held-out photos and encode them, batch by batch."""
-    config = task.config
-    photos = synthetic_photos(config, task.model, task.people.heldout, config.seed + 1)
-    decoder = task.decoder(params)
+class Examination:
+    """Synthetic photos of the held-out people, encoded batch by batch with one compiled function."""
 
-    @jax.jit
-    def measure(params, state, ids):
-        record = photos(ids)
-        prediction, _ = task.predict(params, state, record["image"])
-        face = decoder(prediction.codes, config.image_size)
+    def __init__(self, task, params, state):
+        config = task.config
+        self.task, self._params, self._state = task, params, state
+        self.photos = synthetic_photos(config, task.model, task.people.heldout, config.seed + 1)
+        self._scenes, self._encode = jax.jit(self.photos.scenes), jax.jit(self._encoded)
+
+    def scenes(self, ids: np.ndarray) -> Scene:
+        """What the photos `ids` [N] show."""
+        return self._scenes(jnp.asarray(ids, jnp.int32))
+
+    def encode(self, scenes: Scene) -> dict[str, np.ndarray]:
+        """What the network says of batched scenes [N], beside the truth: the fields of HeldOut, and the codes
+        expression, albedo and light."""
+        count = len(scenes.index)
+        padded = np.arange(-(-count // BATCH) * BATCH) % count
+        parts = [jax.device_get(self._encode(self._params, self._state, _rows(scenes, rows)))
+                 for rows in padded.reshape(-1, BATCH)]
+        return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
+
+    def _encoded(self, params, state, scenes):
+        record = self.photos.shoot(scenes)
+        prediction, _ = self.task.predict(params, state, record["image"])
+        face = self.task.decoder(params)(prediction.codes, self.task.config.image_size)
         return {
             "person": record["person"], "z": prediction.z, "code": prediction.code, "neutral": face.neutral,
             "landmarks": face.landmarks, "true_landmarks": record["landmarks"],
-            "rotation": prediction.codes.rotation, "true_rotation": record["rotation"], "pose": record["pose"]}
+            "rotation": prediction.codes.rotation, "true_rotation": record["rotation"], "pose": record["pose"],
+            "expression": prediction.codes.expression, "albedo": prediction.codes.albedo,
+            "light": prediction.codes.light}
 
-    count = photos.persons * config.data.heldout_photos_per_person
-    ids = np.arange(-(-count // BATCH) * BATCH, dtype=np.int32).reshape(-1, BATCH)
-    parts = [jax.device_get(measure(params, state, jnp.asarray(batch))) for batch in ids]
-    values = {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
+
+def _rows(scenes, rows):
+    return jax.tree.map(lambda leaf: leaf[rows], scenes)
+
+
+def measure_heldout(examination: Examination) -> HeldOut:
+    """Of every held-out person as many random photos as the config says."""
+    task, photos = examination.task, examination.photos
+    ids = np.arange(photos.persons * task.config.data.heldout_photos_per_person)
+    values = examination.encode(examination.scenes(ids))
     people = linear_shape(task.model.mean, task.model.identity_basis, jnp.asarray(task.people.heldout.identity))
-    return HeldOut(people=np.asarray(people), **values)
+    fields = {field.name for field in dataclasses.fields(HeldOut)}
+    return HeldOut(people=np.asarray(people), **{name: value for name, value in values.items() if name in fields})
+
+
+def measure_over_yaw(examination: Examination) -> dict[str, float]:
+    """How much the neutral shape of a person changes when nothing but the yaw of the head in the photo does, in mm.
+
+    `pose/within_mm`: mean distance of two photos' shapes of one person; `pose/between_mm`: of different people at the
+    same yaw; `pose/ratio`; `pose/change_YAW_mm`: from the frontal photo's shape, both sides together. After the
+    question of Luo et al. (arXiv 1905.06505); the measure is ours.
+    """
+    persons = np.arange(min(YAW_PERSONS, examination.photos.persons))
+    scenes = examination.scenes(np.repeat(persons, len(YAWS)))
+    pose = np.stack([np.tile(YAWS, len(persons)), np.zeros(len(scenes.index)), np.zeros(len(scenes.index))], -1)
+    shapes = examination.encode(scenes._replace(pose=jnp.asarray(pose, jnp.float32)))["neutral"]
+    shapes = shapes.reshape(len(persons), len(YAWS), *shapes.shape[1:])
+    weights = examination.task.weights
+    pairs = np.triu_indices(len(YAWS), 1)
+    within = np.mean([surface.shape_distances(one, weights)[pairs] for one in shapes])
+    pairs = np.triu_indices(len(persons), 1)
+    between = np.mean([surface.shape_distances(shapes[:, k], weights)[pairs] for k in range(len(YAWS))])
+    frontal = np.broadcast_to(shapes[:, [YAWS.index(0)]], shapes.shape)
+    change = np.asarray(surface.vertex_error(shapes, frontal, weights)).mean(0)
+    sides = {yaw: change[np.abs(YAWS) == yaw].mean() for yaw in YAWS if yaw > 0}
+    return {"pose/within_mm": float(within), "pose/between_mm": float(between),
+            "pose/ratio": float(between / max(within, 1e-9)),
+            **{f"pose/change_{yaw}_mm": float(value) for yaw, value in sides.items()}}
 
 
 def summarise(task, heldout: HeldOut) -> tuple[dict[str, float], dict]:

@@ -8,6 +8,9 @@ term sees a label that its photo does not carry. Ours are the hard sphere with a
 tolerances of the confidences and every weight.
 """
 
+import json
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,11 +47,18 @@ class PhotoModel:
         self.network = FaceNetwork(
             trunk=config.trunk, identity=len(self.start.basis), expression=len(self.model.expression_basis),
             albedo=min(config.albedo_components, len(self.model.albedo_basis)), axis_name=AXIS,
-            dtype=config.precision)
+            separate_heads=config.separate_heads, dtype=config.precision)
         if config.perceptual not in PERCEPTUAL:
             raise ValueError(f"perceptual: found {config.perceptual!r}, expected one of {', '.join(PERCEPTUAL)}")
         self.recogniser = load_face_recognition() if config.perceptual == "face_recognition" else None
+        self.rival = _rival(config.get("rival"))
         self.terms = Terms(config, self.model, self.start, self.weights, self.mixture.persons)
+
+    @property
+    def title(self) -> str:
+        """Of the report."""
+        return ("Shape identity-aware regularisation" if self.config.sphere == "gaussian"
+                else "Sphere Face Model, stage 2: learning from photos")
 
     # ------------------------------------------------------------------------------------------ training
 
@@ -91,10 +101,15 @@ class PhotoModel:
         del rng
         record = jax.lax.stop_gradient(self.mixture.records(batch))
         prediction, batch_stats = self.predict(params, state, record["image"], train=True)
+        values, new, extra = self.measure(params, state, prediction, record)
+        total = sum(self.config.loss[name] * value for name, value in values.items())
+        return total, Aux(metrics=values | extra, state={"batch_stats": batch_stats, **new})
+
+    def measure(self, params: dict, state: dict, prediction: Prediction, record: dict) -> tuple[dict, dict, dict]:
+        """({name: value} of the terms, the new state but for batch statistics, {name: value} to be logged)."""
         values, moments, extra = self.terms(params, state["moments"], self.decoder(params), prediction, record,
                                             lambda *seen: self.features(params, state, *seen))
-        total = sum(self.config.loss[name] * value for name, value in values.items())
-        return total, Aux(metrics=values | extra, state={"batch_stats": batch_stats, "moments": moments})
+        return values, {"moments": moments}, extra
 
     # ---------------------------------------------------------------------------------------- prediction
 
@@ -109,7 +124,7 @@ class PhotoModel:
             albedo=output.codes.albedo, rotation=rotation_from_6d(output.codes.rotation),
             log_scale=output.codes.log_scale, shift=output.codes.shift,
             light=ambient().coefficients + output.codes.light)
-        prediction = Prediction(code, z, codes, output.features, output.confidence)
+        prediction = Prediction(code, z, codes, output.identity_features, output.confidence)
         return prediction, changed.get("batch_stats", state["batch_stats"])
 
     def features(self, params: dict, state: dict, images: jax.Array, landmarks: jax.Array) -> jax.Array:
@@ -136,9 +151,29 @@ class PhotoModel:
                                   name=name)
         return base if radius is None else SphereFaceModel(base=base, radius=radius)
 
+    def examine(self, examination) -> dict[str, float]:
+        """What the report measures of this method beyond held-out photos; examination: photo_measures.Examination."""
+        from sfm_jax.tasks.photo_measures import measure_over_yaw
+
+        return measure_over_yaw(examination)
+
+    def illustrate(self, report, params: dict, state: dict, numbers: dict) -> None:
+        """Add to the report what only this method has to show."""
+
     def finish(self, params: dict, state: dict, workdir, run) -> dict:
         """Save model.npz, measure on held-out people, write report.html and report.json; returns the numbers."""
         from sfm_jax.tasks.photo_report import write_report
 
         self.learned_model(params).save(workdir / "model.npz")
         return write_report(self, params, state, workdir, run)
+
+
+def _rival(workdir):
+    """The numbers of the finished run in `workdir`, to be shown beside this one's; none if it is empty."""
+    if not workdir:
+        return {}
+    path = Path(workdir) / "report.json"
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"rival: {path}: not a readable report ({error})") from None

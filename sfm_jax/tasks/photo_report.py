@@ -14,10 +14,12 @@ from sfm_jax.evaluation.report import Report
 from sfm_jax.inference.face_renderer import FaceRenderer
 from sfm_jax.losses.image import colour_distance
 from sfm_jax.tasks.photo_data import synthetic_photos
-from sfm_jax.tasks.photo_measures import HeldOut, measure_heldout, summarise
+from sfm_jax.tasks.photo_measures import Examination, HeldOut, measure_heldout, summarise
 
-CURVES = ("loss", "landmark", "shape", "identity", "pixel", "rotation")
+CURVES = ("loss", "landmark", "shape", "identity", "pixel", "rotation", "contrastive", "same_features", "parameters",
+          "cycle_identity", "cycle_expression", "cycle_pose", "cycle_return", "swap")
 PICTURES = 8
+COMPARED = ("heldout", "sir", "pose")  # measures that stand beside those of another run
 HEADLINES = {  # name in report.json -> title, unit, the number it stands beside and what that is
     "heldout/nme_percent": ("Landmark error (NME)", "%", None, ""),
     "heldout/neutral_shape_error_mm": ("Neutral face from one photo", "mm", "heldout/mean_face_error_mm", "mean face"),
@@ -25,21 +27,23 @@ HEADLINES = {  # name in report.json -> title, unit, the number it stands beside
     "heldout/verification_accuracy": ("Verification accuracy", "", None, ""),
     "sir/between_within_ratio": ("Shapes: between / within people", "", None, ""),
     "sir/geometry_rank1": ("Rank-1 from shapes", "", None, ""),
+    "pose/within_mm": ("Change of a shape over yaw", "mm", "pose/between_mm", "between people"),
 }
 
 
 def write_report(task, params, state, workdir: Path, run) -> dict:
     """Measure, write report.json and report.html into `workdir`; returns the numbers by name."""
-    heldout = measure_heldout(task, params, state)
+    examination = Examination(task, params, state)
+    heldout = measure_heldout(examination)
     numbers, verified = summarise(task, heldout)
-    numbers |= {
+    numbers |= task.examine(examination) | {
         "run/seconds": time.perf_counter() - run.begin, "run/train_seconds": run.train_seconds,
         "run/compile_seconds": run.compile_seconds, "run/steps": run.step,
         "run/steps_per_second": run.steps_per_second, "run/device": run.device, "run/processors": os.cpu_count() or 0,
         "run/jax": jax.__version__, "run/sphere": task.config.sphere, "run/trunk": task.config.trunk,
         "codes/radius": float(np.exp(params["log_radius"])),
     }
-    report = Report(_TITLES[task.config.sphere == "gaussian"], _subtitle(task, run))
+    report = Report(task.title, _subtitle(task, run))
     for name, value in numbers.items():
         title, unit, rival, rival_name = HEADLINES.get(name, ("", "", None, ""))
         note = f"{rival_name}: {numbers[rival]:.3g}{' ' + unit if unit else ''}" if rival else ""
@@ -47,11 +51,13 @@ def write_report(task, params, state, workdir: Path, run) -> dict:
     _learning(report, task, run, heldout, verified, numbers)
     _photos(report, task, params, state)
     _shapes(report, task, heldout)
+    task.illustrate(report, params, state, numbers)
+    if task.rival:
+        report.section("Beside another run", f"{task.config.rival}: the same measures.")
+        report.table([{"": name, "this run": value, "the other": task.rival[name]} for name, value in numbers.items()
+                      if name.split("/")[0] in COMPARED and name in task.rival])
     report.write(workdir)
     return report.numbers
-
-
-_TITLES = ("Sphere Face Model, stage 2: learning from photos", "Shape identity-aware regularisation")
 
 
 def _subtitle(task, run):
@@ -64,8 +70,9 @@ def _subtitle(task, run):
 def _learning(report, task, run, heldout, verified, numbers):
     report.section("Learning", "Photos with a person's label shape the identity codes, photos with landmarks and 3D "
                    "labels the geometry. All figures are of people, and photos, that were never trained on.")
-    if run.history:
-        report.figure(figures.loss_curves(run.history, CURVES), "Loss terms over the run.")
+    logged = [name for name in CURVES if any(name in row for row in run.history)]
+    if logged:
+        report.figure(figures.loss_curves(run.history, logged), "Loss terms over the run.")
     report.figure(figures.roc_curves({"shape codes": verified}), "Verification from shape codes, over all pairs.")
     baseline = np.broadcast_to(task.model.mean, heldout.neutral.shape)
     truth = heldout.people[heldout.person]

@@ -17,13 +17,14 @@ from sfm_jax.losses.confidence import aleatoric
 from sfm_jax.losses.masks import masked_mean
 from sfm_jax.morphable.model import MorphableModel, linear_shape
 from sfm_jax.networks.confidence import Confidence
+from sfm_jax.render import Rendering
 from sfm_jax.tasks.identity_space import StartBasis
 from sfm_jax.training.parallel import AXIS
 
 
 class Prediction(NamedTuple):
     """code [B, d] as the network says it; z [B, d] its direction; codes as the decoder takes them (code times
-    radius); features [B, F]; confidence maps in (0, 1)."""
+    radius); features [B, F] of who it is; confidence maps in (0, 1)."""
 
     code: jax.Array
     z: jax.Array
@@ -61,8 +62,9 @@ class Terms:
         return values, moments, extra
 
     def _used(self, name):
-        """Is the term weighed, and is it for the codes of this run? (`sphere` is for soft ones, `kl` for Gaussian.)"""
-        kind = {"sphere": "soft", "kl": "gaussian"}.get(name, self.config.sphere)
+        """Is the term weighed, and is it for the codes of this run? (`sphere` is for soft ones, `kl` and `prior` for
+        Gaussian ones.)"""
+        kind = {"sphere": "soft", "kl": "gaussian", "prior": "gaussian"}.get(name, self.config.sphere)
         return self.config.loss[name] > 0 and kind == self.config.sphere
 
     # ------------------------------------------------------------------------------------------ one by one
@@ -115,35 +117,42 @@ class Terms:
 
     def _images(self, face: Face, prediction: Prediction, record: dict, features: Callable):
         """Photo against render, on the skin that is seen, and the renderer's overflow; of so many photos."""
-        size = self.renderer.size
-        share = -(-self.config.rendered_photos // jax.lax.axis_size(AXIS)) or len(record["image"])
+        share = share_of_device(self.config.rendered_photos) or len(record["image"])
         face, record, prediction = jax.tree.map(lambda leaf: leaf[::max(len(leaf) // share, 1)][:share],
                                                 (face, record, prediction))
-        photo = resize(record["image"], size)
-        rendering = self.renderer(self.renderer.scaled(face, self.config.image_size), to_linear(photo))
-        render = to_srgb(rendering.colour)
+        photo = resize(record["image"], self.renderer.size)
+        render, seen = self.over(face, photo)
 
         def pixel():
-            """How far off the render may be, and where, the confidence map says."""
-            error = image.colour_distance(render, photo)
-            if self.config.confidence:
-                confidence = resize(prediction.confidence.pixel[..., None], size)[..., 0]
-                error = aleatoric(error, confidence, self.config.tolerance.pixel)
-            # The mask is no variable: or the face would shrink to be wrong in fewer places.
-            return jnp.mean(image.masked_image_mean(error, jax.lax.stop_gradient(rendering.alpha)))
+            return jnp.mean(self.difference(render, photo, seen.alpha, prediction.confidence))
 
         def similar():
             """Features of the render over the photo, and of the photo at the same resolution."""
             whole = (resize(picture, self.config.image_size) for picture in (render, photo))
             return jnp.mean(perceptual.cosine_distance(*(features(one, face.landmarks) for one in whole)))
 
-        return {"pixel": pixel, "perceptual": similar}, jnp.sum(rendering.overflow)
+        return {"pixel": pixel, "perceptual": similar}, jnp.sum(seen.overflow)
+
+    def over(self, face: Face, photo: jax.Array) -> tuple[jax.Array, Rendering]:
+        """Faces over photos [B, R, R, 3], which the renderer's R pixels show as well: sRGB pictures, and more."""
+        seen = self.renderer(self.renderer.scaled(face, self.config.image_size), to_linear(photo))
+        return to_srgb(seen.colour), seen
+
+    def difference(self, render: jax.Array, photo: jax.Array, alpha: jax.Array, confidence: Confidence) -> jax.Array:
+        """Of sRGB pictures [B, R, R, 3] on the skin that is seen, [B]; how far off, and where, the confidence says."""
+        error = image.colour_distance(render, photo)
+        if self.config.confidence:
+            error = aleatoric(error, resize(confidence.pixel[..., None], photo.shape[1])[..., 0],
+                              self.config.tolerance.pixel)
+        # The mask is no variable: or the face would shrink to be wrong in fewer places.
+        return image.masked_image_mean(error, jax.lax.stop_gradient(alpha))
 
     def _codes(self, prediction: Prediction):
         codes = prediction.codes
         grey = jnp.mean(codes.light, -1, keepdims=True)
         return {
             "sphere": lambda: jnp.mean(distribution.sphere_penalty(prediction.code, 1.0)),
+            "prior": lambda: jnp.mean(jnp.sum(codes.identity**2, -1)),
             "expression": lambda: jnp.mean(jnp.sum(codes.expression**2, -1)),
             "albedo": lambda: jnp.mean(jnp.sum(codes.albedo**2, -1)),
             "light": lambda: jnp.mean(jnp.sum((codes.light - grey) ** 2, (-1, -2))),
@@ -162,6 +171,11 @@ class Terms:
             "residual": lambda: basis_losses.distance_to_start(residual, 0.0),
             "norm": lambda: basis_losses.excess_norm(basis, self.config.norm_bound),
         }
+
+
+def share_of_device(count: int) -> int:
+    """Of `count` photos of a batch those that each device takes, rounded up."""
+    return -(-count // jax.lax.axis_size(AXIS))
 
 
 def resize(images: jax.Array, size: int) -> jax.Array:

@@ -42,6 +42,20 @@ def test_each_part_hides_the_labels_it_does_not_carry(mixture):
     assert mixture.persons == 5
 
 
+def test_a_turned_copy_shares_all_but_its_pose_with_the_photo(source):
+    part = SyntheticPart(source, 100)
+    records = jax.jit(part.records)
+    photos = jax.device_get(records({"id": np.array([3, 8], np.int32)}))
+    copy = jax.device_get(records({"id": np.array([3, 8], np.int32), "scene": np.array([3, 3], np.int32)}))
+    for name in FIELDS:  # a photo in its own scene is itself
+        np.testing.assert_allclose(copy[name][0], photos[name][0], atol=1e-6, err_msg=name)
+    for name in ("person", "identity", "expression"):
+        np.testing.assert_array_equal(copy[name][1], photos[name][0], err_msg=name)
+    np.testing.assert_allclose(copy["rotation"][1], photos["rotation"][1], atol=1e-6)
+    assert copy["id"][1] == 8
+    assert np.abs(copy["image"][1] - photos["image"][1]).mean() > 0.01
+
+
 class FourPhotos:
     """A collection of four grey photos, with a person each and no landmarks."""
 

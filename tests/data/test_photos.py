@@ -239,7 +239,8 @@ class TestBadPhotos:
 
 @pytest.mark.parametrize("name", ["", "folder", "folder:", "nowhere:/x", "/data/photos"])
 def test_unknown_kinds(name):
-    with pytest.raises(ValueError, match=r"^photos: found .*folder:PLACE, aflw:PLACE, tfds:PLACE, shards:PLACE$"):
+    kinds = ", ".join(f"{kind}:PLACE" for kind in ("folder", "aflw", "tfds", "shards", "frames", "videos"))
+    with pytest.raises(ValueError, match=f"^photos: found .*{kinds}$"):
         open_photos(name)
 
 

@@ -37,6 +37,17 @@ def test_an_unknown_loss_is_refused_by_name():
         figures.loss_curves([{"step": 0, "loss": 1.0}], ["typo"])
 
 
+def test_a_matrix_shows_its_numbers_in_their_places():
+    values = np.array([[1.0, 0.25, np.inf], [0.5, 1.0, 2.0]])
+    axes = figures.matrix(values, ["a", "b"], ["x", "y", "z"], "varied", "moves").axes[0]
+    assert [[text.get_text() for text in axes.texts[row:row + 3]] for row in (0, 3)] == [
+        ["1.00", "0.25", "inf"], ["0.50", "1.00", "2.00"]]
+    assert [text.get_position() for text in axes.texts[:3]] == [(0, 0), (1, 0), (2, 0)]
+    np.testing.assert_array_equal(np.ma.getdata(axes.images[0].get_array()), values)
+    assert axes.images[0].get_clim() == (0, 2) and axes.get_ylabel() == "varied"
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["x", "y", "z"]
+
+
 def test_roc_curve_passes_through_tar_at_far():
     rng = np.random.default_rng(0)
     same = np.arange(5000) < 1000

@@ -11,23 +11,27 @@ from sfm_jax.networks.face_network import FaceNetwork
 from sfm_jax.networks.heads import FaceHeads
 
 
-@pytest.mark.parametrize("hidden", [0, 16])
-def test_start_is_the_mean_face(hidden):
+@pytest.mark.parametrize("hidden, separate", [(0, False), (16, False), (16, True)])
+def test_start_is_the_mean_face(hidden, separate):
     features = jax.random.normal(jax.random.key(0), (3, 512))
-    codes, _ = FaceHeads(12, 5, 4, hidden).init_with_output(jax.random.key(1), features)
+    codes, _ = FaceHeads(12, 5, 4, hidden, separate).init_with_output(jax.random.key(1), features)
     chex.assert_shape(list(codes), [(3, 12), (3, 5), (3, 4), (3, 6), (3,), (3, 2), (3, 9, 3)])
     np.testing.assert_allclose(rotation_from_6d(codes.rotation), np.broadcast_to(np.eye(3), (3, 3, 3)), atol=0.1)
     for code in (codes.identity, codes.expression, codes.albedo, codes.log_scale, codes.shift, codes.light):
         assert 0 < np.abs(code).max() < 0.1
 
 
-def test_heads_are_separate():
-    """No parameter of one of the three modules moves the codes of another."""
+@pytest.mark.parametrize("separate", [False, True])
+def test_heads_are_separate(separate):
+    """No parameter of one of the three, or five, modules moves the codes of another."""
     features = jax.random.normal(jax.random.key(0), (2, 8))
-    heads = FaceHeads(3, 2, 4)
+    heads = FaceHeads(3, 2, 4, separate=separate)
     params = heads.init(jax.random.key(1), features)["params"]
-    groups = {"identity": ["identity"], "albedo": ["albedo"],
-              "scene": ["expression", "rotation", "log_scale", "shift", "light"]}
+    camera = ["rotation", "log_scale", "shift"]
+    groups = {"identity": ["identity"], "albedo": ["albedo"]} | (
+        {"camera": camera, "expression": ["expression"], "light": ["light"]} if separate
+        else {"scene": [*camera, "expression", "light"]})
+    assert set(params) == set(groups)
     for name, own in groups.items():
         changed = heads.apply({"params": params | {name: jax.tree.map(lambda leaf: leaf + 1, params[name])}}, features)
         moved = {field for field, a, b in zip(changed._fields, changed, heads.apply({"params": params}, features),

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toy
-from photo_runs import TINY
 from PIL import Image
+from tiny_runs import PHOTOS, TINY
 
 from sfm_jax.morphable.sphere_model import SphereFaceModel
 
@@ -22,7 +22,7 @@ KEYS = {
 
 def run(root, workdir, *more):
     toy.model(subdivisions=2).save(root / "toy.npz")
-    tiny = [f"--config.{key}={value}" for key, value in TINY.items()]
+    tiny = [f"--config.{key}={value}" for key, value in (TINY | PHOTOS).items()]
     return subprocess.run(
         [sys.executable, "-m", "sfm_jax.main", "--config=configs/stage2.py", f"--workdir={workdir}",
          f"--config.model={root / 'toy.npz'}", *tiny, *more], cwd=ROOT, text=True, capture_output=True, timeout=500)

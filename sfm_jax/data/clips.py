@@ -1,0 +1,52 @@
+"""Clips: one person moving. Synthetic ones, rendered with every label known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sfm_jax.data.synthetic import Scene, SyntheticPhotos
+
+KEYS = 4  # poses and expressions that a clip passes through
+
+
+class SyntheticClips:
+    """Clips of the people of `photos`: photo i is frame i mod F of clip i // F, which shows person clip mod P.
+
+    A clip passes smoothly through four poses and expressions of the kind its photos have; light, colours, the camera's
+    place and what stands around stay, noise and compression are each frame's own. Endless and deterministic.
+    """
+
+    def __init__(self, photos: SyntheticPhotos, clips: int, frames: int):
+        """frames: of each clip. ValueError: clips of one frame."""
+        if frames < 2:
+            raise ValueError(f"data.clip_frames: found {frames}, expected 2 or more")
+        self._photos, self._frames = photos, frames
+        self.persons = clips  # who is in a clip is not told: a clip is its own person
+
+    def __call__(self, ids: jax.Array) -> dict[str, jax.Array]:
+        """Frames [B] int32 as photos of the source (see SyntheticPhotos.shoot); `person` is the clip."""
+        return self._photos.shoot(self.scenes(ids)) | {"person": (ids // self._frames).astype(jnp.int32)}
+
+    def labels(self, length: int) -> np.ndarray:
+        """The clip [length] of the first frames."""
+        return np.arange(length, dtype=np.int32) // self._frames
+
+    def scenes(self, ids: jax.Array) -> Scene:
+        """What the frames `ids` [B] int32 show, batched."""
+        clip, frame = ids // self._frames, ids % self._frames
+        scenes = self._photos.scenes(clip)
+        keys = self._photos.scenes((clip[:, None] * KEYS + jnp.arange(KEYS)).reshape(-1))
+        weights = _key_weights(frame / (self._frames - 1))
+
+        def passed(values):
+            return jnp.einsum("bk,bk...->b...", weights, values.reshape(-1, KEYS, *values.shape[1:]))
+
+        return scenes._replace(index=ids, pose=passed(keys.pose), expression=passed(keys.expression),
+                               damage=jax.vmap(jax.random.fold_in)(scenes.damage, frame))
+
+
+def _key_weights(time):
+    """Times [B] in [0, 1] -> how much of each key is shown [B, KEYS]: two at a time, the head at rest at each."""
+    place = time * (KEYS - 1)
+    distance = jnp.clip(jnp.abs(place[:, None] - jnp.arange(KEYS)), 0, 1)
+    return 1 - distance**2 * (3 - 2 * distance)

@@ -1,0 +1,39 @@
+"""Does one property of a face move in the answer when only another one moves in the photo? Host side, NumPy."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def disentanglement(moved: np.ndarray) -> tuple[np.ndarray, float]:
+    """(matrix [P, P], off-diagonal mass) of how far answers move, moved [P, P]: row i, property i varied in the photo;
+    column j, mean change of the answer's property j, in a unit of its own.
+
+    Each column is divided by its entry on the diagonal: how far a property moves for no reason, relative to how far it
+    moves when it really changes. An answer that follows nothing gains nothing by that. The mass is the mean of all
+    entries off the diagonal: 0 is perfect, 1 is an answer in which everything moves with everything. Ours; a property
+    that never moves where it should has infinite entries.
+
+    Raises:
+      ValueError: not a square matrix of two properties or more, or numbers below 0.
+    """
+    moved = np.asarray(moved, np.float64)
+    if moved.ndim != 2 or len(moved) != moved.shape[-1] or len(moved) < 2 or not (moved >= 0).all():
+        raise ValueError(f"moved: found shape {moved.shape}, expected [P, P] with P > 1, nothing below 0")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        matrix = np.where(moved > 0, moved / np.diag(moved), 0.0)
+    np.fill_diagonal(matrix, 1.0)
+    off = ~np.eye(len(matrix), dtype=bool)
+    return matrix, float(matrix[off].mean())
+
+
+def jitter(steps: Sequence[np.ndarray]) -> float:
+    """Mean of the changes from each frame to the next, over clips of any length: steps, one [F - 1] for each clip.
+
+    Raises:
+      ValueError: no changes at all.
+    """
+    values = np.concatenate([np.ravel(step) for step in steps]) if len(steps) else np.zeros(0)
+    if not len(values):
+        raise ValueError("steps: found no two frames of one clip")
+    return float(values.mean())

@@ -1,0 +1,47 @@
+"""What changes in a face from one frame to another: to be put into it, and to be taken out again."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sfm_jax.inference.face import FaceCodes
+
+
+class Variation(NamedTuple):
+    """expression [..., E]; turn [..., 3, 3], in camera axes; log_scale [...]; shift [..., 2], shares of the crop."""
+
+    expression: jax.Array
+    turn: jax.Array
+    log_scale: jax.Array
+    shift: jax.Array
+
+
+def variation(a: FaceCodes, b: FaceCodes) -> Variation:
+    """What leads from a's expression and pose to b's."""
+    return Variation(b.expression - a.expression, _product(b.rotation, _transpose(a.rotation)),
+                     b.log_scale - a.log_scale, b.shift - a.shift)
+
+
+def inverse(change: Variation) -> Variation:
+    """What leads back."""
+    return Variation(-change.expression, _transpose(change.turn), -change.log_scale, -change.shift)
+
+
+def vary_expression(codes: FaceCodes, change: Variation) -> FaceCodes:
+    """The face with the change of expression put into it, all else as it was."""
+    return codes._replace(expression=codes.expression + change.expression)
+
+
+def vary_pose(codes: FaceCodes, change: Variation) -> FaceCodes:
+    """The face with the change of pose put into it: turn, size and place in the crop; all else as it was."""
+    return codes._replace(rotation=_product(change.turn, codes.rotation), log_scale=codes.log_scale + change.log_scale,
+                          shift=codes.shift + change.shift)
+
+
+def _product(a, b):
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def _transpose(a):
+    return jnp.swapaxes(a, -1, -2)

@@ -1,0 +1,28 @@
+"""How far what is read from a face lies from what was put into it, one property at a time; weights are the caller's."""
+
+import jax
+import jax.numpy as jnp
+
+from sfm_jax.losses.pose import chordal_squared
+
+
+def code_change(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Mean squared difference [...] of codes [..., d]."""
+    return jnp.mean((a - b) ** 2, -1)
+
+
+def expression_change(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Squared difference [...] of activations [..., E], summed: one unit says as much among many as among few."""
+    return jnp.sum((a - b) ** 2, -1)
+
+
+def pose_change(rotations: tuple[jax.Array, jax.Array], log_scales: tuple[jax.Array, jax.Array],
+                shifts: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """[...] of rotations [..., 3, 3], log scales [...] and shifts [..., 2] in shares of the crop, two of each.
+
+    Half the squared chordal distance, which is the squared angle of a small turn in radians, and the squares of the
+    others, which are as large as it where they move the rim of a face as far.
+    """
+    (log_scale, other_scale), (shift, other_shift) = log_scales, shifts
+    return (chordal_squared(*rotations) / 2 + (log_scale - other_scale) ** 2
+            + 4 * jnp.sum((shift - other_shift) ** 2, -1))

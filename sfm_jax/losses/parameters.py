@@ -1,0 +1,38 @@
+"""The distance between parameters, each as important as what it does to the picture."""
+
+import jax
+import jax.numpy as jnp
+
+
+def weighted_parameter_distance(difference: jax.Array, effect: jax.Array) -> jax.Array:
+    """sum w_i d_i^2 [...] of parameter differences d [..., P], w_i = |d_i| e_i over the largest of them.
+
+    The weighted parameter distance cost of Zhu et al., "Face Alignment Across Large Poses" (CVPR 2016), equation 8:
+    what moves the projected vertices most is learned first. effect e [..., P]: how far vertices move for a unit of
+    each parameter (see `projection_effects`). Weights have no gradient.
+    """
+    reach = jax.lax.stop_gradient(jnp.abs(difference) * effect)
+    largest = jnp.max(reach, -1, keepdims=True)
+    return jnp.sum(reach / jnp.where(largest > 0, largest, 1.0) * difference**2, -1)
+
+
+def projection_effects(columns: jax.Array, rotation: jax.Array, scale: jax.Array) -> jax.Array:
+    """Root mean square of how far points move in the picture [B, P] px for a unit of parameters that move them by
+    columns [P, N, 3] or [B, P, N, 3] mm, under rotations [B, 3, 3] and scales [B] px per mm."""
+    columns = jnp.broadcast_to(columns, (len(rotation), *columns.shape[-3:]))
+    seen = jnp.einsum("brk,bpnk->bpnr", rotation[:, :2], columns, precision=jax.lax.Precision.HIGHEST)
+    return scale[:, None] * jnp.sqrt(jnp.mean(jnp.sum(seen**2, -1), -1))
+
+
+def rotation_columns(points: jax.Array) -> jax.Array:
+    """How points [B, N, 3], in camera axes, move when they turn about x, y and z: [B, 3, N, 3] per radian."""
+    return jnp.cross(jnp.eye(3)[:, None], points[:, None])
+
+
+def fit_scale_and_shift(points: jax.Array, picture: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The scale [B] and shift [B, 2] of the least-squares weak perspective: picture [B, N, 2] = shift + scale * points
+    [B, N, 2]; both x right, y down."""
+    centre, middle = jnp.mean(points, 1), jnp.mean(picture, 1)
+    moved = points - centre[:, None]
+    scale = jnp.sum(moved * (picture - middle[:, None]), (1, 2)) / jnp.sum(moved**2, (1, 2))
+    return scale, middle - scale[:, None] * centre

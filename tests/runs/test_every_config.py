@@ -1,0 +1,79 @@
+"""Every config, two tiny steps: on four devices as on one, and every term that is weighed is there."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import chex
+import jax
+import numpy as np
+import pytest
+from tiny_runs import CONFIGS, config, train
+
+ROOT = Path(__file__).parents[2]
+RUNS = [("stage1", "pmap"), ("stage2", "pmap"), ("sir", "shard_map"), ("siamese", "pmap"), ("cycle", "shard_map")]
+# SGD, for Adam would hide a gradient that is N times too large; and in the first steps turns rounding into signs.
+EXACT = {"optimiser__name": "sgd", "optimiser__learning_rate": 1e-3, "optimiser__warmup_steps": 0}
+# A weight of hundreds makes the rounding of sums in another order as large.
+LIGHTER = {"siamese": {"loss__contrastive": 20.0}}
+# Weighed by default, for codes of another kind than the config's.
+OTHERS = {"stage1": {"kl", "sphere", "norm_bound"}, "stage2": {"kl", "sphere"}, "sir": {"sphere"},
+          "siamese": {"sphere"}, "cycle": {"sphere"}}
+
+
+def exact(name, model):
+    return config(name, model, **EXACT, **LIGHTER.get(name, {}))
+
+
+@pytest.fixture(scope="module")
+def one_device(model):
+    return {name: train(exact(name, model), "pmap", 2) for name, _ in RUNS}
+
+
+@pytest.fixture(scope="module")
+def four_devices(model, tmp_path_factory):
+    """What this file writes when it is run as a program."""
+    out = tmp_path_factory.mktemp("four")
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu",
+                                "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    done = subprocess.run([sys.executable, __file__, str(model), str(out)], env=environment, text=True,
+                          capture_output=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, executor", RUNS)
+def test_four_devices_equal_one(one_device, four_devices, name, executor):
+    params, history = one_device[name]
+    ours = json.loads((four_devices / f"{name}-{executor}.json").read_text())
+    for step, (here, there) in enumerate(zip(history, ours, strict=True)):
+        for term in here:
+            assert there[term] == pytest.approx(here[term], rel=2e-3, abs=1e-4), (step, term)
+    leaves = np.load(four_devices / f"{name}-{executor}.npz")
+    for path, leaf in jax.tree.leaves_with_path(params):
+        np.testing.assert_allclose(leaves[jax.tree_util.keystr(path)], leaf, atol=2e-5, rtol=2e-4)
+
+
+def test_no_config_is_forgotten():
+    assert {name for name, _ in RUNS} == {path.stem for path in CONFIGS.glob("*.py")}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_weighed_term_is_logged_and_finite(one_device, model, name):
+    weights = config(name, model).loss
+    for metrics in one_device[name][1]:
+        assert {term for term in weights if weights[term] > 0} - OTHERS[name] <= set(metrics)
+        chex.assert_tree_all_finite(metrics)
+        assert metrics.get("overflow", 0) == 0
+
+
+if __name__ == "__main__":
+    for name, executor in RUNS:
+        params, history = train(exact(name, sys.argv[1]), executor, 2)
+        file = Path(sys.argv[2]) / f"{name}-{executor}"
+        file.with_suffix(".json").write_text(json.dumps(history))
+        np.savez(file.with_suffix(".npz"), **{jax.tree_util.keystr(path): leaf
+                                              for path, leaf in jax.tree.leaves_with_path(params)})
