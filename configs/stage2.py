@@ -70,11 +70,12 @@ def get_config():
     # Weights of the loss terms; 0 leaves one out.
     config.loss = ConfigDict()
     config.loss.landmark = 3.0         # shares of the crop's side (over the tolerance, with confidences)
+    config.loss.contour = 0.0           # of the jaw alone, which slides where it is hidden; unit as landmark's
     config.loss.rotation = 1.0          # squared chordal distance
     config.loss.shape = 3.0             # mm, neutral face, where codes are known
     config.loss.expression_error = 0.5  # squared activation, where codes are known
     config.loss.pixel = 0.2             # sRGB
-    config.loss.perceptual = 0.0        # 1 - cosine of features of photo and render
+    config.loss.perceptual = 0.0        # distance of features of photo and render
     config.loss.identity = 0.1         # margin softmax over the training people
     config.loss.centre = 0.01           # squared distance to the person's centre
     config.loss.sphere = 1.0            # "soft" only: (|c|/r - 1)^2
@@ -89,6 +90,8 @@ def get_config():
     config.loss.norm = 0.01             # columns longer than norm_bound
     config.norm_bound = 20.0            # mm, root mean square
     config.perceptual = "trunk"         # features of the "trunk" itself, or of "face_recognition"
+    config.perceptual_distance = "cosine"  # 1 - cosine; or "squared": mean squared difference
+    config.contour_cap = 0.1            # share of the crop's side, beyond which a hidden jaw point does not pull
     config.moments_decay = 0.9          # running mean of the code moments ("gaussian")
 
     # Training.

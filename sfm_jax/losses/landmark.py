@@ -33,6 +33,19 @@ def squared_distance(predicted: jax.Array, truth: jax.Array) -> jax.Array:
     return jnp.sum((predicted - truth) ** 2, -1)
 
 
+def contour_distance(
+    points: jax.Array, lines: jax.Array, truth: jax.Array, visible: jax.Array, cap: float
+) -> jax.Array:
+    """Distance [..., N] of the true points [..., N, 2] of a contour, which slide over the face as it turns.
+
+    Where a point is visible [..., N] (0 or 1), to the projected point [..., N, 2]; where it is hidden, to the nearest
+    of the projected points on its line [..., N, L, 2], but no more than `cap`. After Chen et al. (TIP 2020).
+    """
+    own = distance(points, truth)
+    nearest = jnp.min(distance(lines, truth[..., None, :]), -1)
+    return jnp.where(visible > 0, own, jnp.minimum(nearest, cap))
+
+
 def sample(maps: jax.Array, points: jax.Array) -> jax.Array:
     """Bilinear values [B, N] of maps [B, h, w] at points [B, N, 2], shares of the width and height in [0, 1].
 

@@ -17,11 +17,12 @@ import jax.numpy as jnp
 from sfm_jax.data.damage import to_linear, to_srgb
 from sfm_jax.inference.face import FaceCodes, FaceDecoder
 from sfm_jax.inference.face_renderer import FaceRenderer
+from sfm_jax.inference.photo_encoder import Prediction
 from sfm_jax.inference.variation import inverse, variation, vary_expression, vary_pose
 from sfm_jax.losses import cycle, landmark
 from sfm_jax.losses.masks import masked_mean
 from sfm_jax.tasks.photo_model import PhotoModel
-from sfm_jax.tasks.photo_terms import Prediction, resize, share_of_device
+from sfm_jax.tasks.photo_terms import resize, share_of_device
 from sfm_jax.tasks.siamese import same_person
 
 NEEDS_PERSON = ("identity", "centre")

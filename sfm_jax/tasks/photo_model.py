@@ -16,17 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from sfm_jax.data.mixture import Mixture
-from sfm_jax.geometry.rotation import rotation_from_6d
-from sfm_jax.inference.face import FaceCodes, FaceDecoder
+from sfm_jax.inference import identity_space
+from sfm_jax.inference.face import FaceDecoder
+from sfm_jax.inference.photo_encoder import PhotoEncoder, Prediction
 from sfm_jax.losses.identity import padded_classes
-from sfm_jax.morphable.default import load_default
 from sfm_jax.morphable.model import MorphableModel
 from sfm_jax.morphable.sphere_model import SphereFaceModel
-from sfm_jax.networks.face_network import FaceNetwork
 from sfm_jax.networks.face_recognition import align_faces, face_features, load_face_recognition
-from sfm_jax.render import ambient
-from sfm_jax.tasks import classical, identity_space, photo_data
-from sfm_jax.tasks.photo_terms import Prediction, Terms
+from sfm_jax.tasks import classical, photo_data
+from sfm_jax.tasks.finished import open_model
+from sfm_jax.tasks.photo_terms import PERCEPTUAL_DISTANCES, Terms
 from sfm_jax.training.parallel import AXIS
 from sfm_jax.training.task import Aux
 
@@ -39,17 +38,15 @@ class PhotoModel:
     def __init__(self, config):
         identity_space.check_sphere(config.sphere)
         self.config = config
-        self.model = load_default(config.detail) if config.model == "default" else MorphableModel.load(config.model)
+        self.model = open_model(config)
         self.people = photo_data.split_people(config, self.model)
         self.mixture: Mixture = photo_data.training_mixture(config, self.model, self.people.train)
         self.start = identity_space.start_basis(config, self.model, self.people.codes)
         self.weights = classical.metric_weights(self.model)
-        self.network = FaceNetwork(
-            trunk=config.trunk, identity=len(self.start.basis), expression=len(self.model.expression_basis),
-            albedo=min(config.albedo_components, len(self.model.albedo_basis)), axis_name=AXIS,
-            separate_heads=config.separate_heads, dtype=config.precision)
-        if config.perceptual not in PERCEPTUAL:
-            raise ValueError(f"perceptual: found {config.perceptual!r}, expected one of {', '.join(PERCEPTUAL)}")
+        self.encoder = PhotoEncoder(config, self.model, self.start, AXIS)
+        for key, choices in (("perceptual", PERCEPTUAL), ("perceptual_distance", PERCEPTUAL_DISTANCES)):
+            if config[key] not in choices:
+                raise ValueError(f"{key}: found {config[key]!r}, expected one of {', '.join(choices)}")
         self.recogniser = load_face_recognition() if config.perceptual == "face_recognition" else None
         self.rival = _rival(config.get("rival"))
         self.terms = Terms(config, self.model, self.start, self.weights, self.mixture.persons)
@@ -70,8 +67,7 @@ class PhotoModel:
         """The network at the mean face, the basis at its start, every person at the mean face's code."""
         del batch
         network_rng, class_rng = jax.random.split(rng)
-        size = self.config.image_size
-        variables = self.network.init(network_rng, jnp.zeros((2, size, size, 3)), train=False)
+        variables = self.encoder.init(network_rng)
         dimension = len(self.start.basis)
         # People begin around the mean face: spread evenly they would tear its codes apart before there is geometry.
         count = padded_classes(self.mixture.persons)
@@ -115,28 +111,17 @@ class PhotoModel:
 
     def predict(self, params: dict, state: dict, images: jax.Array, train: bool = False):
         """sRGB crops [B, S, S, 3] in [0, 1] -> (Prediction, new batch statistics)."""
-        variables = {"params": params["network"], "batch_stats": state["batch_stats"]}
-        output, changed = self.network.apply(variables, images, train=train, mutable=["batch_stats"])
-        raw = self.start.code + output.codes.identity
-        code, z = identity_space.code_and_direction(raw, self.config.sphere)
-        codes = FaceCodes(
-            identity=jnp.exp(params["log_radius"]) * code, expression=output.codes.expression,
-            albedo=output.codes.albedo, rotation=rotation_from_6d(output.codes.rotation),
-            log_scale=output.codes.log_scale, shift=output.codes.shift,
-            light=ambient().coefficients + output.codes.light)
-        prediction = Prediction(code, z, codes, output.identity_features, output.confidence)
-        return prediction, changed.get("batch_stats", state["batch_stats"])
+        return self.encoder.predict(params, state, images, train)
 
     def features(self, params: dict, state: dict, images: jax.Array, landmarks: jax.Array) -> jax.Array:
         """Features [B, F] of crops by which photo and render are compared; what makes them does not learn from it."""
         if self.recogniser is not None:
             return face_features(self.recogniser, align_faces(images, jax.lax.stop_gradient(landmarks)))
-        frozen = jax.lax.stop_gradient({"params": params["network"], "batch_stats": state["batch_stats"]})
-        return self.network.apply(frozen, images, train=False).features
+        return self.encoder.features(params, state, images)
 
     def decoder(self, params: dict) -> FaceDecoder:
         """Codes -> faces with the basis as learned so far."""
-        return FaceDecoder(self.model, jnp.asarray(self.start.mean), self.start.basis + params["residual"])
+        return self.encoder.decoder(params)
 
     # -------------------------------------------------------------------------------------------- result
 

@@ -1,7 +1,6 @@
 """The terms of learning from photos, each by itself; a term weighed 0 is not computed."""
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +8,11 @@ import numpy as np
 
 from sfm_jax.data.damage import to_linear, to_srgb
 from sfm_jax.geometry.adjacency import neighbour_table
-from sfm_jax.inference.face import Face, FaceCodes, FaceDecoder
+from sfm_jax.geometry.mesh import vertex_normals
+from sfm_jax.inference.face import Face, FaceDecoder
 from sfm_jax.inference.face_renderer import FaceRenderer
+from sfm_jax.inference.identity_space import StartBasis
+from sfm_jax.inference.photo_encoder import Prediction
 from sfm_jax.losses import basis as basis_losses
 from sfm_jax.losses import distribution, identity, image, landmark, perceptual, pose, surface
 from sfm_jax.losses.confidence import aleatoric
@@ -18,19 +20,9 @@ from sfm_jax.losses.masks import masked_mean
 from sfm_jax.morphable.model import MorphableModel, linear_shape
 from sfm_jax.networks.confidence import Confidence
 from sfm_jax.render import Rendering
-from sfm_jax.tasks.identity_space import StartBasis
 from sfm_jax.training.parallel import AXIS
 
-
-class Prediction(NamedTuple):
-    """code [B, d] as the network says it; z [B, d] its direction; codes as the decoder takes them (code times
-    radius); features [B, F] of who it is; confidence maps in (0, 1)."""
-
-    code: jax.Array
-    z: jax.Array
-    codes: FaceCodes
-    features: jax.Array
-    confidence: Confidence
+PERCEPTUAL_DISTANCES = {"cosine": perceptual.cosine_distance, "squared": perceptual.mean_squared}
 
 
 class Terms:
@@ -79,7 +71,19 @@ class Terms:
                 error = aleatoric(error, confidence, self.config.tolerance.landmark)
             return masked_mean(error, record["landmark_mask"], landmark.WEIGHTS)
 
-        return {"landmark": landmarks}
+        def contour():
+            """Of the 17 points of the jaw; hidden is what faces away."""
+            lines = self.model.topology.contour_lines
+            normals = vertex_normals(face.vertices, self.model.topology.triangles)
+            facing = jnp.einsum("bvk,bk->bv", normals[:, self.model.topology.landmarks[:17]],
+                                prediction.codes.rotation[:, 2])
+            project = jax.vmap(lambda camera, points: camera.project(points)[..., :2])
+            places = project(face.camera, face.vertices[:, lines.reshape(-1)]).reshape(len(facing), *lines.shape, 2)
+            error = landmark.contour_distance(face.landmarks[:, :17] / size, places / size,
+                                              record["landmarks"][:, :17] / size, facing > 0, self.config.contour_cap)
+            return masked_mean(error / self.config.tolerance.landmark, record["landmark_mask"][:, :17])
+
+        return {"landmark": landmarks, "contour": contour}
 
     def _labels(self, face: Face, prediction: Prediction, record: dict):
         """What 3D labels say, where a photo has them."""
@@ -129,7 +133,8 @@ class Terms:
         def similar():
             """Features of the render over the photo, and of the photo at the same resolution."""
             whole = (resize(picture, self.config.image_size) for picture in (render, photo))
-            return jnp.mean(perceptual.cosine_distance(*(features(one, face.landmarks) for one in whole)))
+            distance = PERCEPTUAL_DISTANCES[self.config.perceptual_distance]
+            return jnp.mean(distance(*(features(one, face.landmarks) for one in whole)))
 
         return {"pixel": pixel, "perceptual": similar}, jnp.sum(seen.overflow)
 

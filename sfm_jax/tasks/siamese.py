@@ -12,11 +12,11 @@ import numpy as np
 
 from sfm_jax.geometry.rotation import rotation_to_axis_angle
 from sfm_jax.inference.face import crop_frame
+from sfm_jax.inference.photo_encoder import Prediction
 from sfm_jax.losses import contrastive, parameters
 from sfm_jax.losses.masks import masked_mean
 from sfm_jax.losses.perceptual import cosine_distance
 from sfm_jax.tasks.photo_model import PhotoModel
-from sfm_jax.tasks.photo_terms import Prediction
 from sfm_jax.training.parallel import AXIS
 
 POINTS = 400  # vertices by which the effect of a parameter is measured

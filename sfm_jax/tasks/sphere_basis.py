@@ -19,6 +19,7 @@ from sfm_jax.data.pipeline import batches
 from sfm_jax.data.scans import Capture, FolderScans, PopulationScans, ScanSource, find_people, split_population
 from sfm_jax.geometry import sphere
 from sfm_jax.geometry.adjacency import neighbour_table
+from sfm_jax.inference.identity_space import check_sphere, code_and_direction
 from sfm_jax.losses import basis as basis_losses
 from sfm_jax.losses import distribution, identity, surface
 from sfm_jax.morphable.default import load_default, load_population
@@ -27,7 +28,6 @@ from sfm_jax.morphable.sphere_model import SphereFaceModel
 from sfm_jax.morphable.statistics import best_gaussian_codes
 from sfm_jax.networks.scan_encoder import ScanEncoder
 from sfm_jax.tasks import classical
-from sfm_jax.tasks.identity_space import check_sphere, code_and_direction
 from sfm_jax.training.parallel import AXIS
 from sfm_jax.training.task import Aux
 

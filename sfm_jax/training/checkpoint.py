@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from sfm_jax.training.parallel import TrainState
@@ -67,6 +68,24 @@ class Checkpoints:
             step, reason = next(iter(unreadable.items()))
             raise CheckpointError(f"{self._folder}: no checkpoint of this run can be read ({step}: {reason}); "
                              "remove the folder to train from the start")
+        return None
+
+    def read(self) -> dict | None:
+        """The newest checkpoint that can be read, whatever run it is of: a TrainState as nested dicts of NumPy arrays.
+
+        None where there is none. Damaged ones are left alone. CheckpointError if not one can be read.
+        """
+        unreadable = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                shapes = self._manager.item_metadata(step)
+                like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes.tree)
+                return self._manager.restore(step, args=ocp.args.StandardRestore(like))
+            except Exception as error:  # orbax and tensorstore raise many kinds on damaged files
+                unreadable[step] = " ".join(str(error).split())[:200]
+        if unreadable:
+            step, reason = next(iter(unreadable.items()))
+            raise CheckpointError(f"{self._folder}: no checkpoint can be read ({step}: {reason})")
         return None
 
 

@@ -56,6 +56,21 @@ def test_landmark_weights_are_the_papers_for_each_part_of_the_face():
     assert landmark.WEIGHTS.mean() == pytest.approx(1.0)
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.05, 2.0))
+def test_contour_slides_only_where_it_is_hidden(seed, cap):
+    """Against a transcription, point by point."""
+    rng = np.random.default_rng(seed)
+    points, truth = rng.normal(size=(2, 17, 2)).astype(np.float32)
+    lines, visible = rng.normal(size=(17, 5, 2)).astype(np.float32), rng.random(17) < 0.5
+    expected = [euclidean(points[i], truth[i]) if visible[i] else
+                min(min(euclidean(point, truth[i]) for point in lines[i]), cap) for i in range(17)]
+    found = landmark.contour_distance(points, lines, truth, visible, cap)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    pull = jax.grad(lambda lines: landmark.contour_distance(points, lines, truth, visible, cap).sum())(lines)
+    assert not np.any(np.asarray(pull)[visible])
+
+
 def test_landmark_distances_are_scipys(rng):
     predicted, truth = rng.normal(size=(2, 3, 68, 2)).astype(np.float32)
     expected = [[euclidean(a, b) for a, b in zip(*faces, strict=True)] for faces in zip(predicted, truth, strict=True)]

@@ -29,7 +29,7 @@ def codes(task, seed, like=None):
 
     light = jnp.zeros((PAIRS, 9, 3)).at[:, 0].set(3.0).at[:, 2].set(0.4)
     made = FaceCodes(draw(0, len(task.start.basis)), 0.5 * jnp.abs(draw(1, len(task.model.expression_basis))),
-                     draw(2, task.network.albedo), rotation_from_euler(20 * draw(3, 3)), 0.1 * draw(4),
+                     draw(2, task.encoder.network.albedo), rotation_from_euler(20 * draw(3, 3)), 0.1 * draw(4),
                      0.05 * draw(5, 2), light)
     return made if like is None else made._replace(identity=like.identity, albedo=like.albedo, light=like.light)
 

@@ -8,8 +8,8 @@ from tiny_runs import config
 
 from sfm_jax.geometry.rotation import rotation_from_axis_angle
 from sfm_jax.inference.face import FaceCodes
+from sfm_jax.inference.photo_encoder import Prediction
 from sfm_jax.tasks import create_task
-from sfm_jax.tasks.photo_terms import Prediction
 from sfm_jax.tasks.siamese import in_pairs, same_person
 
 

@@ -11,7 +11,7 @@ import optax
 import pytest
 from toy_regression import SplitRegression, config
 
-from sfm_jax.training.checkpoint import Checkpoints
+from sfm_jax.training.checkpoint import CheckpointError, Checkpoints
 from sfm_jax.training.loop import prepare, train
 from sfm_jax.training.parallel import TrainState
 
@@ -42,6 +42,28 @@ def restore(workdir, like):
 
 def saved_steps(workdir):
     return sorted(int(entry.name) for entry in (workdir / "checkpoints").iterdir())
+
+
+def test_read_needs_no_run(tmp_path):
+    """Whatever is in it comes back as nested dicts; the damaged newest one is passed over and left alone."""
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        assert checkpoints.read() is None
+    save(tmp_path, [3, 6])
+    for file in (tmp_path / "checkpoints" / "6").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        found = checkpoints.read()
+    expected = train_state(3)
+    np.testing.assert_array_equal(found["params"]["weights"], expected.params["weights"])
+    np.testing.assert_array_equal(found["ema"]["bias"], expected.ema["bias"])
+    assert found["step"] == 3 and found["state"]["half"].dtype == jnp.bfloat16
+    assert saved_steps(tmp_path) == [3, 6]
+    for file in (tmp_path / "checkpoints" / "3").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    with Checkpoints(tmp_path, keep=2) as checkpoints, pytest.raises(CheckpointError, match="can be read"):
+        checkpoints.read()
 
 
 @pytest.mark.parametrize("averaged", [True, False])

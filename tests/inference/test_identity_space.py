@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from sfm_jax.inference.identity_space import check_sphere, code_and_direction, start_basis
 from sfm_jax.morphable.default import load_default, load_population
 from sfm_jax.morphable.sphere_model import SphereFaceModel
-from sfm_jax.tasks.identity_space import check_sphere, code_and_direction, start_basis
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,48 @@
+"""What a finished run learned, taken up again from its workdir."""
+
+import json
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from sfm_jax.inference.identity_space import start_basis
+from sfm_jax.inference.photo_encoder import PhotoEncoder
+from sfm_jax.morphable.default import load_default
+from sfm_jax.morphable.model import MorphableModel
+from sfm_jax.training.checkpoint import Checkpoints
+from sfm_jax.training.workdir import CONFIG_FILE
+
+PARAMS = ("network", "residual", "log_radius")
+
+
+def load_encoder(workdir: str | Path, key: str) -> tuple[PhotoEncoder, dict, dict]:
+    """(encoder, params, state) of the newest checkpoint of a run on photos, averaged parameters where it has any.
+
+    Nothing of the run's photos is opened. key: the config key that names the workdir, for errors.
+
+    Raises:
+      ValueError: no such workdir, of another kind of task, or without a checkpoint that can be read.
+    """
+    file = Path(workdir) / CONFIG_FILE
+    try:
+        config = ConfigDict(json.loads(file.read_text()))
+    except OSError:
+        raise ValueError(f"{key}: {workdir}: found no {CONFIG_FILE}, expected the workdir of a finished run on photos, "
+                         "such as configs/detail_coarse.py makes") from None
+    except ValueError as error:
+        raise ValueError(f"{key}: {file}: not a readable config ({error})") from None
+    if "trunk" not in config or "sphere" not in config:
+        raise ValueError(f"{key}: {workdir}: found task {config.get('task')!r}, expected one that learns from photos")
+    with Checkpoints(Path(workdir), config.keep) as checkpoints:
+        found = checkpoints.read()
+    if found is None:
+        raise ValueError(f"{key}: {workdir}: found no checkpoint, expected a run that has saved one")
+    model = open_model(config)
+    encoder = PhotoEncoder(config, model, start_basis(config, model, None))
+    learned = found["ema"] or found["params"]
+    return encoder, {name: learned[name] for name in PARAMS}, {"batch_stats": found["state"]["batch_stats"]}
+
+
+def open_model(config) -> MorphableModel:
+    """The face model that a config names: config.model, "default" at level config.detail or the path of an npz."""
+    return load_default(config.detail) if config.model == "default" else MorphableModel.load(config.model)
