@@ -2,15 +2,27 @@
 
 import numpy as np
 
+from sfm_jax.geometry.mesh import edge_list
+
 
 def neighbour_table(triangles: np.ndarray, vertex_count: int) -> np.ndarray:
     """[V, n] int32: each vertex's edge neighbours, rising, padded by the vertex itself; n is the largest degree."""
-    corners = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
-    directed = np.unique(np.concatenate([corners, corners[:, ::-1]]), axis=0)
-    degree = np.bincount(directed[:, 0], minlength=vertex_count)
+    return pair_table(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), vertex_count)
+
+
+def face_table(triangles: np.ndarray) -> np.ndarray:
+    """[F, n] int32: the triangles that share a side with each of triangles [F, 3], rising, padded by itself."""
+    pairs = edge_list(triangles).faces
+    return pair_table(pairs[(pairs >= 0).all(1)], len(triangles))
+
+
+def pair_table(pairs: np.ndarray, count: int) -> np.ndarray:
+    """[count, n] int32: what each of `count` things is paired with in pairs [N, 2], rising, padded by itself."""
+    directed = np.unique(np.concatenate([pairs, pairs[:, ::-1]]), axis=0)
+    degree = np.bincount(directed[:, 0], minlength=count)
     start = np.concatenate([[0], np.cumsum(degree)[:-1]])
     slot = np.arange(len(directed)) - start[directed[:, 0]]
-    table = np.repeat(np.arange(vertex_count, dtype=np.int32)[:, None], max(int(degree.max()), 1), axis=1)
+    table = np.repeat(np.arange(count, dtype=np.int32)[:, None], max(int(degree.max()), 1), axis=1)
     table[directed[:, 0], slot] = directed[:, 1]
     return table
 

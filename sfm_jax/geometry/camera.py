@@ -71,6 +71,11 @@ class Orthographic:
         """The camera of the image cut at pixel `corner` [2] and then enlarged `zoom` times."""
         return self.replace(scale=self.scale * zoom, centre=(self.centre - corner) * zoom)
 
+    def from_afar(self, distance: float = 1e5) -> "Perspective":
+        """A perspective camera `distance` mm away that shows nearly the same: points differ by their depth over it."""
+        away = jnp.array([0.0, 0.0, distance], self.translation.dtype)
+        return Perspective(self.rotation, self.translation - away, self.scale * distance, self.centre)
+
 
 @flax.struct.dataclass
 class WeakPerspective:

@@ -5,37 +5,18 @@ After the basis terms of Jiang et al. 2023 (SFM); their exact form is ours. Each
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from sfm_jax.losses.laplacian import mean_laplacian
 
 
-def smoothness(basis: jax.Array, neighbours: jax.Array) -> jax.Array:
+def smoothness(basis: jax.Array, neighbours: np.ndarray) -> jax.Array:
     """Mean squared umbrella Laplacian: how far each column's displacement is from its neighbours' mean, mm^2.
 
     neighbours [V, n] int32, each row padded by the vertex itself.
     """
     by_vertex = jnp.moveaxis(basis, 1, 0).reshape(basis.shape[1], -1)
-    degree = jnp.sum(neighbours != jnp.arange(neighbours.shape[0])[:, None], axis=1)
-    return jnp.mean((_laplacian(by_vertex, neighbours) / jnp.maximum(degree, 1)[:, None]) ** 2) * 3.0
-
-
-@jax.custom_vjp
-def _laplacian(values, neighbours):
-    """sum over neighbours (value - neighbour). The operator is symmetric: its transpose is itself, so that the
-    backward pass is a gather too (a scatter-add is several times slower on CPUs)."""
-    total = neighbours.shape[1] * values
-    for column in range(neighbours.shape[1]):  # a padded entry subtracts the vertex itself and so adds nothing
-        total = total - values[neighbours[:, column]]
-    return total
-
-
-def _laplacian_forward(values, neighbours):
-    return _laplacian(values, neighbours), neighbours
-
-
-def _laplacian_backward(neighbours, cotangent):
-    return _laplacian(cotangent, neighbours), None
-
-
-_laplacian.defvjp(_laplacian_forward, _laplacian_backward)
+    return jnp.mean(mean_laplacian(by_vertex, neighbours) ** 2) * 3.0
 
 
 def asymmetry(basis: jax.Array, symmetry: jax.Array) -> jax.Array:

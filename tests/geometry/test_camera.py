@@ -5,6 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from sfm_jax.geometry.camera import BEHIND, Orthographic, Perspective, WeakPerspective, frame, to_camera
+from sfm_jax.geometry.rotation import rotation_from_euler
 
 RNG = np.random.default_rng(0)
 VERTICES = RNG.normal(0, 80, (50, 3)).astype(np.float32)
@@ -108,3 +109,12 @@ def test_frame_shows_everything_at_the_size_asked_for(field_of_view):
 
 def test_to_camera_is_a_rigid_motion():
     np.testing.assert_allclose(to_camera(VERTICES, ROTATION, OFFSET), VERTICES @ ROTATION.T + OFFSET, atol=1e-3)
+
+
+def test_a_perspective_camera_from_afar_is_nearly_orthographic():
+    rng = np.random.default_rng(3)
+    points = jnp.asarray(rng.uniform(-100, 100, (50, 3)), jnp.float32)
+    near = Orthographic(rotation_from_euler(jnp.array([20.0, -10.0, 5.0])), jnp.array([3.0, -4.0, 12.0]),
+                        jnp.float32(1.2), jnp.array([64.0, 60.0]))
+    np.testing.assert_allclose(near.from_afar().project(points)[:, :2], near.project(points)[:, :2], atol=0.35)
+    np.testing.assert_allclose(near.from_afar(1e4).project(points)[:, :2], near.project(points)[:, :2], atol=3.5)

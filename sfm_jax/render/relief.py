@@ -1,0 +1,88 @@
+"""Relief: a surface rounded between the vertices of its mesh, moved by a displacement map, and what is seen of it.
+
+Per frame, for one face (vmap for batches), differentiable; what depends on the topology alone is a `DenseMesh`
+(render/dense.py).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sfm_jax.geometry.mesh import vertex_normals
+from sfm_jax.geometry.vector import cross, normalise
+from sfm_jax.render.coverage import take
+from sfm_jax.render.dense import DenseMesh
+from sfm_jax.render.uv import UVLayout
+
+ROUNDNESS = 0.5  # meets a sphere in second order; the paper's 0.75 rises half as much again
+
+
+def rounded_vertices(
+    vertices: jax.Array, triangles: np.ndarray, dense: DenseMesh, roundness: float = ROUNDNESS
+) -> jax.Array:
+    """The dense mesh's vertices [V', 3] of a face [V, 3] mm with triangles [F, 3]: no facets, no gaps.
+
+    Phong tessellation (Boubekeur & Alexa, SIGGRAPH Asia 2008): a point of a triangle is projected to the tangent planes
+    of its corners, and moves the share `roundness` towards the mean of those, weighted as the corners are. 0 leaves it
+    in the triangle. A point on a side depends on that side alone.
+    """
+    normals = vertex_normals(vertices, triangles)
+    corners = [(take(vertices, dense.corners[:, k]), take(normals, dense.corners[:, k])) for k in range(3)]
+    weights = jnp.asarray(dense.weights)
+    flat = sum(weights[:, k, None] * corner for k, (corner, _) in enumerate(corners))
+    rise = sum(weights[:, k, None] * jnp.sum((flat - corner) * normal, -1, keepdims=True) * normal
+               for k, (corner, normal) in enumerate(corners))
+    return flat - roundness * rise
+
+
+class Tangents(NamedTuple):
+    """At the vertices of a dense mesh: along_u [V', 3], unit directions in which u grows; hand [V'], 1, or -1 where the
+    chart shows the surface mirrored."""
+
+    along_u: jax.Array
+    hand: np.ndarray
+
+
+def tangents(vertices: jax.Array, layout: UVLayout, dense: DenseMesh) -> Tangents:
+    """How the UVs lie on a surface of vertices [V, 3] mm.
+
+    Of each triangle from its UVs (Lengyel 2001); at a dense vertex those of the triangle in which it lies, smoothed
+    over the corners of its chart.
+    """
+    corner = vertices[layout.triangles]
+    uv = layout.uv[layout.uv_triangles]
+    (du1, dv1), (du2, dv2) = ((uv[:, k] - uv[:, 0]).T for k in (1, 2))
+    area = du1 * dv2 - du2 * dv1
+    along = (corner[:, 1] - corner[:, 0]) * dv2[:, None] - (corner[:, 2] - corner[:, 0]) * dv1[:, None]
+    along = along * np.sign(area)[:, None]
+    summed = jnp.zeros((len(layout.uv), 3)).at[layout.uv_triangles].add(along[:, None])
+    face = _dense_faces(layout, dense)
+    at = layout.uv_triangles[face]
+    along_u = normalise(sum(dense.weights[:, k, None] * normalise(take(summed, at[:, k])) for k in range(3)))
+    return Tangents(along_u, np.where(area[face] < 0, -1, 1).astype(np.float32))
+
+
+def tangent_normals(fine: jax.Array, base: jax.Array, frame: Tangents) -> jax.Array:
+    """Unit normals `fine` [V', 3] in the frames of a base surface with unit normals `base` [V', 3]: along u, along v
+    (upwards in the map) and outward, [V', 3]. The form of glTF's normal maps: (0, 0, 1) where the two surfaces agree.
+    """
+    along_u = normalise(frame.along_u - jnp.sum(frame.along_u * base, -1, keepdims=True) * base)
+    along_v = frame.hand[:, None] * cross(base, along_u)
+    return jnp.stack([jnp.sum(fine * axis, -1) for axis in (along_u, along_v, base)], -1)
+
+
+def texel_map(values: jax.Array, dense: DenseMesh, empty: float = 0.0) -> jax.Array:
+    """Values [V', C] of the dense mesh's vertices as a UV map [S, S, C]; `empty` where no vertex is a texel."""
+    flat = jnp.full((dense.size * dense.size, values.shape[-1]), empty, values.dtype)
+    return flat.at[dense.texel].set(values[:len(dense.texel)]).reshape(dense.size, dense.size, -1)
+
+
+def _dense_faces(layout, dense):
+    """The face of the layout in which each dense vertex lies [V']."""
+    texels = layout.triangle.reshape(-1)[dense.texel]
+    # Border vertices: the corners say which faces can be; any of them has the corners, and so the weights.
+    face_of = {tuple(corners): face for face, corners in enumerate(layout.triangles.tolist())}
+    rest = [face_of[tuple(corners)] for corners in dense.corners[len(dense.texel):].tolist()]
+    return np.concatenate([texels, np.asarray(rest, np.int64)])
