@@ -82,6 +82,10 @@ class Mixture:
         self._parts, self._shares = parts, shares
         self.persons = sum(part.persons for name, part in parts.items() if name in CLASSES)
 
+    def part(self, name: str) -> "SyntheticPart | PhotoPart | Pairs":
+        """The part of that name."""
+        return self._parts[name]
+
     def dataset(self, batch_size: int, seed: int):
         """Endless batches of this process, {part: ...}. BadInput if a part gets no photo of every device's share."""
         devices = jax.local_device_count()

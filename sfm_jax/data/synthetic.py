@@ -14,6 +14,7 @@ import numpy as np
 
 from sfm_jax.data import backdrop, damage
 from sfm_jax.data.crop import landmark_box
+from sfm_jax.data.wrinkles import WrinkledSkin
 from sfm_jax.geometry.camera import Perspective
 from sfm_jax.geometry.rotation import rotation_from_euler
 from sfm_jax.morphable.default import Population
@@ -73,11 +74,13 @@ class Scene(NamedTuple):
 class SyntheticPhotos:
     """Photos of `people` (codes of `model`): photo i shows person i mod P; all else is drawn from (seed, i)."""
 
-    def __init__(self, model: MorphableModel, people: Population, size: int, conditions: Conditions, seed: int):
+    def __init__(self, model: MorphableModel, people: Population, size: int, conditions: Conditions, seed: int,
+                 skin: WrinkledSkin | None = None):
+        """skin: what is seen of a face; None: the model's own mesh, smooth."""
         self.model, self.size, self.conditions, self.seed = model, size, conditions, seed
         self.persons = len(people.identity)
-        self.people = people
-        self._surface = surface(model.topology.triangles)
+        self.people, self._skin = people, skin
+        self._surface = surface(skin.triangles if skin else model.topology.triangles)
         self._partner = _partners(model.expression_names)
         self._allowed = np.array([name != "mouthClose" for name in model.expression_names], np.float32)
         regions = model.topology.region_names
@@ -105,10 +108,22 @@ class SyntheticPhotos:
             pose          [B, 3] degrees: yaw, pitch, roll
             mask          [B, S, S] in [0, 1]: the face where nothing stands before it
             depth         [B, S, S] mm along the viewing axis, 0 on the background
+            normals       [B, S, S, 3] unit, in camera axes, 0 on the background
+            displacement  [B, S, S] mm, of the wrinkles that are seen, 0 where there are none
             landmarks_3d  [B, 68, 3] mm, turned into camera axes, their mean at the origin
             overflow      [B] int32: what the renderer lost; 0 (see render.check_overflow)
         """
         return jax.vmap(self._shoot)(scenes)
+
+    def faces(self, scenes: Scene) -> tuple[jax.Array, Perspective, jax.Array]:
+        """Of the faces in batched scenes the vertices [B, V, 3] mm, without wrinkles, the cameras that see them, and
+        the landmarks [B, 68, 2] px."""
+
+        def one(scene):
+            vertices = self.model.decode(scene.identity, scene.expression)
+            return vertices, *self._camera(scene, vertices, rotation_from_euler(scene.pose))
+
+        return jax.vmap(one)(scenes)
 
     def _scene(self, index):
         c = self.conditions
@@ -132,9 +147,11 @@ class SyntheticPhotos:
         rotation = rotation_from_euler(scene.pose)
         camera, landmarks = self._camera(scene, vertices, rotation)
         behind = self._background(scene.surroundings, camera, vertices, landmarks)
-        seen = render(vertices, self._surface, camera, (size, size), light=SphericalHarmonics(scene.light),
-                      albedo=self._albedo(scene), background=behind, edge_width=1.0, caps=self._caps, cull=True)
-        picture, mask = seen.colour, seen.alpha
+        surface, layers = self._surface_of(scene, vertices)
+        seen = render(surface, self._surface, camera, (size, size), light=SphericalHarmonics(scene.light),
+                      albedo=layers, background=jnp.pad(behind, ((0, 0), (0, 0), (0, layers.shape[1] - 3))),
+                      edge_width=1.0, caps=self._caps, cull=True)
+        picture, mask = seen.colour[..., :3], seen.alpha
         for one in jax.random.split(jax.random.fold_in(scene.surroundings, 1), 2):
             colour, cover = backdrop.occluder(one, size, c.occluders)
             picture, mask = picture + cover[..., None] * (colour - picture), mask * (1 - cover)
@@ -147,8 +164,19 @@ class SyntheticPhotos:
             "identity": scene.identity, "expression": scene.expression, "codes_mask": jnp.ones(()),
             "id": scene.index.astype(jnp.int32),
             "albedo": scene.albedo, "light": scene.light, "pose": scene.pose, "mask": mask, "depth": seen.depth,
+            "normals": seen.normals,
+            "displacement": seen.colour[..., 3] if self._skin else jnp.zeros((size, size)),
             "landmarks_3d": turned - turned.mean(0), "overflow": seen.overflow,
         }
+
+    def _surface_of(self, scene, vertices):
+        """What is rendered of a face: vertices, and linear RGB, with the displacement where there are wrinkles."""
+        albedo = self._albedo(scene)
+        if self._skin is None:
+            return vertices, albedo
+        surface, albedo, displacement = self._skin(vertices, albedo, scene.person,
+                                                   jnp.asarray(self.people.age)[scene.person])
+        return surface, jnp.concatenate([albedo, displacement[:, None]], 1)
 
     def _pose(self, key):
         c = self.conditions
@@ -192,6 +220,8 @@ class SyntheticPhotos:
     def _capacities(self):
         """The renderer's, from the mean face at the crop's closest in every yaw; expressions fit in the margin."""
         mean = self.model.mean
+        # Wrinkles have edges of their own.
+        shown = self._skin(mean, mean, jnp.int32(0), jnp.float32(1.0))[0] if self._skin else mean
 
         def camera(yaw):
             rotation = rotation_from_euler(jnp.stack([yaw, jnp.zeros(()), jnp.zeros(())]))
@@ -203,7 +233,8 @@ class SyntheticPhotos:
             return wide.crop(centre - side / 2, self.size / side)
 
         cameras = jax.vmap(camera)(jnp.asarray(_CAPS_YAWS, jnp.float32))
-        return suggest_caps(mean, self._surface, (self.size, self.size), 1.0, cameras, cull=True, margin=1.5)
+        margin = 2.0 if self._skin else 1.5
+        return suggest_caps(shown, self._surface, (self.size, self.size), 1.0, cameras, cull=True, margin=margin)
 
 
 def _hair(key):

@@ -56,6 +56,13 @@ def test_pose_is_the_rotations(record):
     assert np.abs(record["pose"][:, 0]).max() > 45
 
 
+def test_faces_are_those_in_the_photos(photos, record):
+    vertices, cameras, landmarks = jax.jit(lambda ids: photos.faces(photos.scenes(ids)))(jnp.arange(5))
+    seen = jax.vmap(lambda camera, points: camera.project(points)[:, :2])(cameras, photos.model.landmarks(vertices))
+    np.testing.assert_allclose(seen, record["landmarks"][:5], atol=1e-3)
+    np.testing.assert_allclose(landmarks, record["landmarks"][:5], atol=1e-3)
+
+
 def test_landmarks_fill_the_crop(record):
     spread = record["landmarks"].max(1) - record["landmarks"].min(1)
     share = spread.max(-1) * np.sqrt(2) / SIZE  # of the crop's side: 1 +- Conditions.scale
