@@ -6,14 +6,9 @@
 """
 
 import argparse
-import base64
-import io
-import re
 from pathlib import Path
 
-from PIL import Image
-
-from experiments.results import write_runs
+from experiments.results import report_picture, write_runs
 
 PICTURE, SECTION = Path("docs/images/cycle.png"), "Through the cycle"  # the first figure of the report's section
 ROWS = {
@@ -40,9 +35,7 @@ def main():
     parser.add_argument("--plain", default="runs/cycle_plain")
     workdirs = vars(parser.parse_args())
     write_runs("cycle", ROWS, workdirs, ["cycle", "without its terms"])
-    page = (Path(workdirs["cycle"]) / "report.html").read_text()
-    data = re.search(r"data:image/\w+;base64,([^\"']+)", page[page.index(SECTION):])[1]
-    Image.open(io.BytesIO(base64.b64decode(data))).save(PICTURE, optimize=True)
+    report_picture(workdirs["cycle"], SECTION, PICTURE)
 
 
 if __name__ == "__main__":

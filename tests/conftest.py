@@ -27,6 +27,14 @@ def model(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="session")
+def coarse(tmp_path_factory):
+    """The workdir of a coarse run, for detail."""
+    import tiny_runs
+
+    return tiny_runs.coarse_run(tmp_path_factory.mktemp("coarse") / "run")
+
+
 @pytest.fixture
 def toy_model():
     """A small symmetric model on a sphere mesh: 42 vertices, 6 identity and 3 expression components."""

@@ -3,12 +3,16 @@
     python -m experiments.results       # put the tables into README.md, between their markers
 """
 
+import base64
 import datetime
+import io
 import json
 import os
 import platform
 import re
 from pathlib import Path
+
+from PIL import Image
 
 RESULTS = Path(__file__).parent
 README = RESULTS.parents[1] / "README.md"
@@ -50,6 +54,13 @@ def write_runs(name: str, rows: dict[str, tuple[str, str]], workdirs: dict[str, 
                      for run, report in reports.items())
     table = markdown_table([corner, *titles], cells)
     write_result(name, {"machine": machine(), "reports": reports}, f"{table}\n\nFrom command to report: {told}.")
+
+
+def report_picture(workdir: Path, section: str, path: Path) -> None:
+    """The first figure of a section of a finished run's report, as a PNG or JPEG."""
+    page = (Path(workdir) / "report.html").read_text()
+    data = re.search(r"data:image/\w+;base64,([^\"']+)", page[page.index(f"<h2>{section}</h2>"):])[1]
+    Image.open(io.BytesIO(base64.b64decode(data))).save(path, optimize=True, quality=85)
 
 
 def refresh_readme() -> None:

@@ -63,10 +63,17 @@ class FaceDecoder:
 
     def camera(self, codes: FaceCodes, size: int) -> Orthographic:
         """The batched camera of the codes in crops of `size` pixels."""
-        pivot, side = crop_frame(self.model)
-        translation = -jnp.einsum("...ij,j->...i", codes.rotation, pivot)
-        return Orthographic(codes.rotation, translation, size / side * jnp.exp(codes.log_scale),
-                            size * (0.5 + codes.shift))
+        return view(self.model, size, codes.rotation, codes.log_scale, codes.shift)
+
+
+def view(model: MorphableModel, size: int, rotation: jax.Array, log_scale: jax.Array = 0.0, shift: jax.Array = 0.0
+         ) -> Orthographic:
+    """The camera of crops of `size` pixels that see a face turned by rotation [..., 3, 3], of the crop's size times
+    exp(log_scale [...]), shift [..., 2] shares of the crop's side off its middle."""
+    pivot, side = crop_frame(model)
+    translation = -jnp.einsum("...ij,j->...i", rotation, pivot)
+    return Orthographic(rotation, translation, size / side * jnp.exp(log_scale),
+                        size * (0.5 + shift) * jnp.ones(2))
 
 
 def crop_frame(model: MorphableModel) -> tuple[np.ndarray, float]:

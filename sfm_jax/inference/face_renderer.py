@@ -9,7 +9,7 @@ from sfm_jax.geometry.camera import Orthographic
 from sfm_jax.geometry.rotation import rotation_from_euler
 from sfm_jax.inference.face import Face, FaceCodes, FaceDecoder
 from sfm_jax.morphable.model import MorphableModel
-from sfm_jax.render import Rendering, render, suggest_caps, surface
+from sfm_jax.render import Caps, Rendering, Surface, render, suggest_caps, surface
 
 REGIONS = ("face", "nose", "lips", "eyelids", "eyes", "mouth")
 EDGE_WIDTH = 1.0
@@ -25,9 +25,9 @@ class FaceRenderer:
 
     def __init__(self, model: MorphableModel, size: int, regions: tuple[str, ...] = REGIONS):
         self.size = size
-        self._shown = _shown(model, regions)
+        self._shown = shown_weights(model, regions)
         self._surface = surface(model.topology.triangles)
-        self._caps = self._capacities(model)
+        self._caps = capacities(model, model.mean, self._surface, size, EDGE_WIDTH)
 
     def __call__(self, face: Face, background: jax.Array) -> Rendering:
         """Batched faces, decoded for any crop size, over linear RGB images [B, R, R, 3]; a batched Rendering."""
@@ -46,19 +46,21 @@ class FaceRenderer:
         camera = face.camera.crop(jnp.zeros(2), self.size / size)
         return face._replace(camera=camera, landmarks=face.landmarks * (self.size / size))
 
-    def _capacities(self, model):
-        """For the mean face in any yaw, a third larger than its crop; expressions and people fit in the margin."""
-        count = len(_YAWS)
-        angles = jnp.stack([jnp.asarray(_YAWS, jnp.float32), jnp.zeros(count), jnp.zeros(count)], -1)
-        codes = FaceCodes(jnp.zeros((count, 1)), jnp.zeros((count, 1)), jnp.zeros((count, 1)),
-                          rotation_from_euler(angles), jnp.full(count, jnp.log(1.33)), jnp.zeros((count, 2)),
-                          jnp.zeros((count, 9, 3)))
-        cameras: Orthographic = FaceDecoder(model, model.mean, model.identity_basis).camera(codes, self.size)
-        return suggest_caps(model.mean, self._surface, (self.size, self.size), EDGE_WIDTH, cameras, cull=True,
-                            margin=2.0)
+
+def capacities(model: MorphableModel, mean: jax.Array, mesh: Surface, size: int, edge_width: float = 0.0) -> Caps:
+    """The renderer's capacities for faces of a model in images of `size` pixels: for the mean face in any yaw, a third
+    larger than its crop; expressions and people fit in the margin. mean [V, 3]: its vertices on the mesh that is
+    rendered, the model's own or a finer one."""
+    count = len(_YAWS)
+    angles = jnp.stack([jnp.asarray(_YAWS, jnp.float32), jnp.zeros(count), jnp.zeros(count)], -1)
+    codes = FaceCodes(jnp.zeros((count, 1)), jnp.zeros((count, 1)), jnp.zeros((count, 1)),
+                      rotation_from_euler(angles), jnp.full(count, jnp.log(1.33)), jnp.zeros((count, 2)),
+                      jnp.zeros((count, 9, 3)))
+    cameras: Orthographic = FaceDecoder(model, model.mean, model.identity_basis).camera(codes, size)
+    return suggest_caps(mean, mesh, (size, size), edge_width, cameras, cull=True, margin=2.0)
 
 
-def _shown(model, regions):
+def shown_weights(model: MorphableModel, regions: tuple[str, ...] = REGIONS) -> np.ndarray:
     """How much of each vertex is shown [V]: the regions' weights, smoothed over neighbours, which evens their rim."""
     found = [model.topology.region(name) for name in regions if name in model.topology.region_names]
     if not found:

@@ -8,6 +8,7 @@ from sfm_jax.data.clips import SyntheticClips
 from sfm_jax.data.mixture import LABELS, Mixture, PhotoPart, SyntheticPart
 from sfm_jax.data.pairs import Pairs, read_pairs
 from sfm_jax.data.synthetic import Conditions, SyntheticPhotos
+from sfm_jax.data.wrinkles import WrinkledSkin
 from sfm_jax.morphable.default import Population, load_population
 from sfm_jax.morphable.model import MorphableModel
 
@@ -56,10 +57,11 @@ def _gaussian_people(model, count, seed):
 
 
 def synthetic_photos(config, model: MorphableModel, people: Population, seed: int) -> SyntheticPhotos:
-    """Photos of `people` under the config's conditions."""
+    """Photos of `people` under the config's conditions, with the seed's wrinkles where config.data has any."""
     conditions = {key: tuple(value) if isinstance(value, list | tuple) else value
                   for key, value in config.data.conditions.items()}
-    return SyntheticPhotos(model, people, config.image_size, Conditions(**conditions), seed)
+    skin = WrinkledSkin(model, config.data.wrinkle_size, seed) if config.data.get("wrinkle_size") else None
+    return SyntheticPhotos(model, people, config.image_size, Conditions(**conditions), seed, skin)
 
 
 def training_mixture(config, model: MorphableModel, people: Population) -> Mixture:
@@ -75,9 +77,11 @@ def training_mixture(config, model: MorphableModel, people: Population) -> Mixtu
         found = ", ".join(f"data.{name}" for name in chosen)
         raise ValueError(f"data: found photos for {found or 'nothing'}, expected data.all, data.pairs or "
                          "data.clips alone, or data.landmarks with one of data.identity, data.pairs and data.clips")
-    if len(chosen) == 2 and not 0 < data.identity_share < 1:
-        raise ValueError(f"data.identity_share: found {data.identity_share}, expected a number between 0 and 1")
-    shares = {name: 1 - data.identity_share if name == "landmarks" else data.identity_share for name in chosen}
+    shares = {name: 1.0 for name in chosen}
+    if len(chosen) == 2:
+        if not 0 < data.identity_share < 1:
+            raise ValueError(f"data.identity_share: found {data.identity_share}, expected a number between 0 and 1")
+        shares = {name: 1 - data.identity_share if name == "landmarks" else data.identity_share for name in chosen}
     photos = synthetic_photos(config, model, people, config.seed) if SYNTHETIC in chosen.values() else None
     parts = {name: _synthetic(config, photos, name) if source == SYNTHETIC
              else _collection(config, model, source) for name, source in chosen.items()}
@@ -85,7 +89,7 @@ def training_mixture(config, model: MorphableModel, people: Population) -> Mixtu
         parts["pairs"] = _pairs(config, parts["pairs"])
     if "clips" in parts:
         parts["clips"] = Pairs(parts["clips"], 1.0, config.seed)
-    return Mixture(parts, {name: shares[name] if len(chosen) == 2 else 1.0 for name in chosen})
+    return Mixture(parts, shares)
 
 
 def _synthetic(config, photos, name):

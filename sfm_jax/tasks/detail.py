@@ -1,0 +1,170 @@
+"""Detail: displacement maps learned from the photo itself, on top of a coarse network that does not learn.
+
+After Chen et al., "Self-Supervised Learning of Detailed 3D Face Reconstruction" (TIP 2020, arXiv 1910.11791). No true
+detail is seen: the coarse face, moved by the map, is to look like the photo (inference/detail.py, losses/detail.py).
+"""
+
+import jax
+import jax.numpy as jnp
+
+from sfm_jax.data.mixture import Mixture, SyntheticPart
+from sfm_jax.data.synthetic import Scene, SyntheticPhotos
+from sfm_jax.geometry.adjacency import face_table, neighbour_table
+from sfm_jax.geometry.mesh import triangle_normals, vertex_normals
+from sfm_jax.geometry.vector import normalise
+from sfm_jax.inference.detail import CHANNELS, DenseFace, DetailSpace
+from sfm_jax.inference.face import Face
+from sfm_jax.losses import detail as losses
+from sfm_jax.losses.image import colour_distance, masked_image_mean
+from sfm_jax.networks.unet import DisplacementNet
+from sfm_jax.render import Rendering, SphericalHarmonics
+from sfm_jax.tasks import photo_data
+from sfm_jax.tasks.finished import load_encoder, open_model
+from sfm_jax.tasks.photo_terms import resize
+from sfm_jax.training.task import Aux
+
+
+class Detail:
+    """The task (see training/task.py), a value made from the config of configs/detail.py."""
+
+    def __init__(self, config):
+        self.config = config
+        self.encoder, *self._coarse = load_encoder(config.coarse, "coarse")
+        self.model = open_model(config)
+        if self.model.topology != self.encoder.model.topology:
+            raise ValueError(f"coarse: {config.coarse}: is of model {self.encoder.model.name!r}, expected "
+                             f"{self.model.name!r}, as model and detail say")
+        try:
+            self.space = DetailSpace(self.model, config.uv_size, config.image_size, config.direction,
+                                     config.broadest)
+        except ValueError as error:
+            raise ValueError(f"model {config.model}, uv_size {config.uv_size}: {error}") from None
+        self.people = photo_data.split_people(config, self.model)
+        self.mixture: Mixture = photo_data.training_mixture(config, self.model, self.people.train)
+        if not 0 <= config.data.true_shapes <= 1:
+            raise ValueError(f"data.true_shapes: found {config.data.true_shapes}, expected a share, 0 to 1")
+        part = self.mixture.part("all")
+        self.photos = part.photos if isinstance(part, SyntheticPart) else None
+        self.network = DisplacementNet(config.limit, tuple(config.widths), dtype=jnp.dtype(config.precision))
+        self.neighbours = neighbour_table(self.space.dense.triangles, self.space.dense.vertex_count)
+        self.face_neighbours = face_table(self.space.dense.triangles)
+
+    # ------------------------------------------------------------------------------------------ training
+
+    def dataset(self, batch_size: int, seed: int):
+        """Endless batches {part: ...} for this process (data/mixture.py)."""
+        return self.mixture.dataset(batch_size, seed)
+
+    def init(self, rng: jax.Array, batch: dict):
+        """A network that answers almost nothing; the coarse one is state, so that a checkpoint is whole."""
+        del batch
+        size = self.config.uv_size
+        params, state = self._coarse
+        variables = self.network.init(rng, jnp.zeros((1, size, size, CHANNELS)))
+        return variables["params"], {"coarse": {"params": params, "state": state}}
+
+    def param_labels(self, params: dict) -> dict:
+        """One learning rate for all."""
+        return jax.tree.map(lambda _: "network", params)
+
+    def loss(self, params: dict, state: dict, batch: dict, rng: jax.Array) -> tuple[jax.Array, Aux]:
+        """Sum of the weighted terms of one device's photos; every term is a metric too."""
+        del rng
+        record = jax.lax.stop_gradient(self.mixture.records(batch))
+        face = self.coarse_face(state, record["image"])
+        if self.photos is not None and self.config.data.true_shapes > 0:
+            face = self._some_true(face, batch["all"]["id"])
+        base, visible, raw = self.encode(params, face, record["image"])
+        # One after the other: a dense mesh of each is large, and on CPUs vmap is slower.
+        values, overflow = jax.lax.map(lambda one: self._terms(*one), (base, visible, raw, record["image"]))
+        values = jax.tree.map(jnp.mean, values)
+        total = sum(self.config.loss[name] * value for name, value in values.items())
+        return total, Aux(metrics=values | {"overflow": jnp.sum(overflow)}, state=state)
+
+    def _some_true(self, face: Face, ids: jax.Array) -> Face:
+        """The faces in the photos `ids`, those of a share of the photos replaced by the true ones without wrinkles."""
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.config.seed), ids)
+        chosen = jax.vmap(lambda key: jax.random.bernoulli(key, self.config.data.true_shapes))(keys)
+        true = true_face(self.photos, self.photos.scenes(ids))
+        face = face._replace(camera=face.camera.from_afar())
+        return jax.tree.map(lambda a, b: jnp.where(chosen.reshape(-1, *[1] * (a.ndim - 1)), a, b), true, face)
+
+    def _terms(self, base: DenseFace, visible: jax.Array, raw: jax.Array, photo: jax.Array):
+        """({name: value} of the terms weighed above 0 of one photo, the renderer's overflow)."""
+        displacement = self.space.fine_part(raw)
+        vertices = self.space.displaced(base, displacement)
+        shown = self.space.render(base, vertices)
+        terms = self._pictures(shown, photo) | self._maps(base, vertices, visible, raw, displacement)
+        terms |= self._surfaces(vertices)
+        used = {name: term() for name, term in terms.items() if self.config.loss[name] > 0}
+        return used, shown.overflow
+
+    def _pictures(self, shown: Rendering, photo: jax.Array):
+        def look_alike():
+            error = colour_distance(self.space.over(shown, photo), photo)
+            return masked_image_mean(error, jax.lax.stop_gradient(shown.colour[..., 3]))
+
+        return {"photo": look_alike}
+
+    def _maps(self, base: DenseFace, vertices: jax.Array, visible: jax.Array, raw: jax.Array, displacement: jax.Array):
+        """What keeps the map small; depth and normals are compared vertex by vertex, in the camera's axes."""
+        moved = (vertices - base.vertices) @ base.camera.rotation[2]
+        tilted = vertex_normals(vertices, self.space.dense.triangles) - base.normals
+        free = (jnp.asarray(self.space.mask) > 0).astype(jnp.float32)
+        everywhere = jnp.ones(())
+        return {
+            "displacement": lambda: losses.capped_square(displacement, free),
+            "depth": lambda: losses.capped_square(moved, everywhere),
+            "protected": lambda: losses.capped_square(raw, self.space.protected),
+            "normal": lambda: losses.capped_square(tilted, everywhere),
+            "map": lambda: losses.map_roughness(displacement, free),
+            "hidden": lambda: losses.capped_square(displacement, free * (1 - visible)),
+        }
+
+    def _surfaces(self, vertices: jax.Array):
+        """Smoothness of the dense surface."""
+        zone, triangles = self.config.dead_zone, self.space.dense.triangles
+        return {
+            "vertices": lambda: losses.roughness(vertices, self.neighbours, zone.vertices),
+            "vertex_normals": lambda: losses.roughness(
+                vertex_normals(vertices, triangles), self.neighbours, zone.vertex_normals),
+            "triangle_normals": lambda: losses.roughness(
+                normalise(triangle_normals(vertices, triangles)), self.face_neighbours, zone.triangle_normals),
+        }
+
+    # ---------------------------------------------------------------------------------------- prediction
+
+    def coarse_face(self, state: dict, images: jax.Array) -> Face:
+        """What the coarse network makes of sRGB crops [B, S, S, 3], as faces in those crops."""
+        coarse = state["coarse"]
+        prediction, _ = self.encoder.predict(coarse["params"], coarse["state"],
+                                             resize(images, self.encoder.image_size))
+        return jax.lax.stop_gradient(self.encoder.decoder(coarse["params"])(prediction.codes, images.shape[1]))
+
+    def encode(self, params: dict, face: Face, images: jax.Array) -> tuple[DenseFace, jax.Array, jax.Array]:
+        """Batched coarse faces in sRGB crops [B, S, S, 3] -> (their dense meshes, the texels that are visible
+        [B, U, U], 0 or 1, and the network's displacement [B, U, U] mm before the mask)."""
+
+        def look(one):
+            face, photo = one
+            base = self.space.dense_face(face)
+            seen = self.space.unwrap(face, base, photo)
+            if self.config.relight:
+                base = self.space.relit(base, seen)
+            return base, seen.visible.astype(jnp.float32), self.space.maps(face, base, seen)
+
+        base, visible, maps = jax.lax.stop_gradient(jax.lax.map(look, (face, images)))
+        return base, visible, self.network.apply({"params": params}, maps)
+
+    def finish(self, params: dict, state: dict, workdir, run) -> dict:
+        """Measure on held-out people with known wrinkles, write the report and some faces; returns the numbers."""
+        from sfm_jax.tasks.detail_report import write_report
+
+        return write_report(self, params, state, workdir, run)
+
+
+def true_face(photos: SyntheticPhotos, scenes: Scene) -> Face:
+    """The faces in batched scenes, but for their wrinkles: what a coarse network without fault would say."""
+    vertices, cameras, landmarks = photos.faces(scenes)
+    return Face(vertices, vertices, landmarks, cameras, photos.model.albedo(scenes.albedo),
+                SphericalHarmonics(scenes.light))
