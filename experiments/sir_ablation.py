@@ -2,7 +2,7 @@
 
 The same photos, people, network and steps for all; measured on held-out people (data/synthetic.py).
 
-    python -m experiments.sir_ablation            # about 25 minutes on two cores
+    python -m experiments.sir_ablation            # about half an hour on two cores
     python -m experiments.sir_ablation --quick    # few steps: does it run?
 
 Writes experiments/results/sir_ablation.{json,md}.
