@@ -46,6 +46,7 @@ def get_config():
     config.data.conditions.distance = (350.0, 2500.0)  # mm
     config.data.conditions.occluders = 0.15
     config.data.conditions.damage = 0.5
+    config.data.conditions.grey = 0.0   # probability of a black-and-white photo
 
     # Network.
     config.trunk = "recognition"        # or "compact" alone, "mobile", "resnet18", "resnet34", "resnet50", "ir50"

@@ -83,3 +83,9 @@ def photograph(key: jax.Array, linear: jax.Array, strength: float = 1.0) -> jax.
         return photo
     quality = jax.random.uniform(quality_key, minval=30.0, maxval=98.0)
     return compress(photo, 100 - strength * (100 - quality))
+
+
+def black_and_white(key: jax.Array, photo: jax.Array, probability: float) -> jax.Array:
+    """A photo [H, W, 3], or its luma (ITU-R BT.601) in all three channels."""
+    luma = jnp.broadcast_to((photo @ _TO_YCC[0])[..., None], photo.shape)
+    return jnp.where(jax.random.bernoulli(key, probability), luma, photo)

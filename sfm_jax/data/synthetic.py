@@ -33,7 +33,8 @@ class Conditions:
     yaw: half of the photos spread evenly to +-yaw, half are near frontal (normal, a third of it); pitch, roll:
     standard deviations; expression: mean activation of an active unit, of which `active` are expected a photo;
     distance: range in mm of the camera, log-uniform (near ones distort); scale, shift: of the crop, as shares of its
-    side, uniform; occluders: probability of each of two; damage: strength of exposure, blur, noise and compression.
+    side, uniform; occluders: probability of each of two; damage: strength of exposure, blur, noise and compression;
+    grey: probability of a black-and-white photo.
     """
 
     yaw: float = 90.0
@@ -46,6 +47,7 @@ class Conditions:
     shift: float = 0.06
     occluders: float = 0.25
     damage: float = 1.0
+    grey: float = 0.0
 
 
 class Scene(NamedTuple):
@@ -155,9 +157,12 @@ class SyntheticPhotos:
         for one in jax.random.split(jax.random.fold_in(scene.surroundings, 1), 2):
             colour, cover = backdrop.occluder(one, size, c.occluders)
             picture, mask = picture + cover[..., None] * (colour - picture), mask * (1 - cover)
+        image = damage.photograph(scene.damage, picture, c.damage)
+        if c.grey:
+            image = damage.black_and_white(jax.random.fold_in(scene.damage, 1), image, c.grey)
         turned = model.landmarks(vertices) @ rotation.T
         return {
-            "image": damage.photograph(scene.damage, picture, c.damage),
+            "image": image,
             "person": scene.person.astype(jnp.int32),
             "landmarks": landmarks, "landmark_mask": jnp.ones(68),
             "rotation": rotation, "rotation_mask": jnp.ones(()),
