@@ -1,7 +1,7 @@
 """Named places on the mean face: regions, the 68 landmarks, contour lines and the symmetry map, at both levels.
 
 Eyes, lips and the profile are found by topology and extremes; brows and nose base by the proportions of the average
-face of iBUG 300-W annotations; the jaw by those of another model's mean face. All else is ours.
+face of iBUG 300-W annotations; the jaw where the face, seen from the front, ends. All of it is ours.
 """
 
 import dataclasses
@@ -14,16 +14,13 @@ from experiments.default_model.head import EYE, LID, MOUTH, SKIN
 # Brow landmarks 17-21 from the middle between the outer eye corners (sideways, up), in units of the distance between
 # those corners: the mean of the 300-W annotations, as dlib's face chips use it.
 BROWS = ((0.665, 0.149), (0.563, 0.241), (0.419, 0.268), (0.271, 0.247), (0.131, 0.189))
-# Jaw landmarks 0-8 from the same place (sideways, up, forward), in the same unit: those of ICT-FaceKit's mean face (Li
-# et al., CVPR 2020; MIT), its other landmarks laid on ours. In the 3D annotations of 300W-LP and AFLW2000-3D, too, the
-# jaw begins before the ear.
-JAW = ((-0.818, 0.029, -0.546), (-0.808, -0.215, -0.530), (-0.770, -0.435, -0.475), (-0.728, -0.649, -0.416),
-       (-0.636, -0.891, -0.323), (-0.478, -1.089, -0.199), (-0.339, -1.176, -0.045), (-0.171, -1.224, 0.119),
-       (0.0, -1.259, 0.135))
 # Mirror images of the landmarks on the face's right side (the image's left).
 PAIRS = {0: 16, 1: 15, 2: 14, 3: 13, 4: 12, 5: 11, 6: 10, 7: 9, 17: 26, 18: 25, 19: 24, 20: 23, 21: 22, 31: 35, 32: 34,
          36: 45, 37: 44, 38: 43, 39: 42, 40: 47, 41: 46, 48: 54, 49: 53, 50: 52, 59: 55, 58: 56, 60: 64, 61: 63, 67: 65}
 CONTOUR_POINTS = 11
+# Degrees that a surface has turned away from the viewer, at the ear, between and at the chin, whose underside is short:
+# where the face as seen from the front ends, so the jaw of 300W-LP's and AFLW2000's 3D annotations; and where it bends.
+END, BEND = ((-40, 30, 60, 90), (88, 88, 80, 75)), ((0, 60, 90), (67, 58, 50))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +77,7 @@ def landmarks(s: Surface) -> np.ndarray:
     _nose_base(s, found, profile, right)
     for index, (aside, up) in zip(range(17, 22), BROWS, strict=True):
         found[index] = _in_front(s, right, -aside * span, eyes[1] + up * span)
-    found[:9] = _jaw(s, eyes + span * np.array(JAW))
+    found[:17] = outline(s, found, *END)
     for a, b in PAIRS.items():
         found[b] = s.symmetry[found[a]]
     return found.astype(np.int32)
@@ -162,21 +159,16 @@ def _meridians(s, found, angles, tilts):
     return pool[scipy.spatial.cKDTree(direction).query(wanted)[1]]
 
 
-def _jaw(s, wanted):
-    """Landmarks 0-8 [9]: the skin nearest to `wanted` [9, 3], ears left out; the chin's on the midline."""
-    v = s.vertices
-    pool = np.flatnonzero(s.skin & (v[:, 0] <= 1e-3) & (s.masks["ears"] < 0.3))
-    middle = np.flatnonzero(s.skin & (s.symmetry == np.arange(len(v))) & (s.normals[:, 1] < 0.3))
-    return np.append(pool[scipy.spatial.cKDTree(v[pool]).query(wanted[:8])[1]],
-                     middle[scipy.spatial.cKDTree(v[middle]).query(wanted[8])[1]])
+def outline(s: Surface, found: np.ndarray, around: tuple, degrees: tuple) -> np.ndarray:
+    """17 vertices from ear to ear where the face, followed outwards from the nose, turns away from the viewer.
 
-
-def outline(s: Surface, found: np.ndarray) -> np.ndarray:
-    """The face's edge as seen from the front [17]: where it, followed outwards from the nose, turns 65 degrees away."""
+    degrees: how far, at angles `around` the axis of sight (0: the face's right, 90: down).
+    """
     angles = np.linspace(-40, 90, 131)
-    lines = _meridians(s, found, angles, np.arange(35.0, 105.0))
-    limit = np.interp(angles, [0, 60, 90], [67, 58, 50])  # the chin's underside is short: its edge comes earlier
+    lines = _meridians(s, found, angles, np.arange(35.0, 125.0))
+    limit = np.interp(angles, around, degrees)
     turned = s.normals[lines, 2] < np.cos(np.radians(limit))[:, None]
+    turned |= s.vertices[lines, 2] < s.vertices[s.masks["ears"] > 0.5, 2].max()  # the jaw begins before the ear
     edge = s.vertices[lines[np.arange(len(lines)), np.argmax(turned, axis=1)]]
     for _ in range(10):  # vertices are millimetres apart: an even curve
         edge[1:-1] = 0.5 * edge[1:-1] + 0.25 * (edge[2:] + edge[:-2])
@@ -200,7 +192,7 @@ def contour_lines(s: Surface, found: np.ndarray) -> np.ndarray:
         x, y, z = s.vertices[vertex] - centre
         return np.degrees(np.arctan2(-y, -x)), np.degrees(np.arctan2(np.hypot(x, y), z))
 
-    edge, lines = outline(s, found), np.zeros((17, CONTOUR_POINTS), np.int64)
+    edge, lines = outline(s, found, *BEND), np.zeros((17, CONTOUR_POINTS), np.int64)
     for index in range(9):
         around, tilt = direction(found[index])
         _, tilt_of_edge = direction(edge[index])
@@ -216,7 +208,7 @@ def contour_lines(s: Surface, found: np.ndarray) -> np.ndarray:
 def regions(s: Surface, found: np.ndarray) -> dict[str, np.ndarray]:
     """Soft masks {name: [n]} in [0, 1]."""
     v, points = s.vertices, s.vertices[found]
-    points[:17] = v[outline(s, found)]
+    points[:17] = v[outline(s, found, *BEND)]
     skin = (s.skin | s.parts[LID]).astype(float)
     lips, ears = s.masks["lips"] * skin, s.masks["ears"] * skin
 

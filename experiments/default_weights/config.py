@@ -28,9 +28,9 @@ def get_config():
     config.data.conditions.occluders = 0.2
     config.data.conditions.damage = 1.0
     config.data.conditions.grey = 0.15
-    config.image_size = 112
+    config.rendered_photos = 4
     config.separate_heads = True
-    config.steps = 6000
+    config.steps = 6500
     config.ema_decay = 0.999
     config.save_every = 500
     config.optimiser.warmup_steps = 200
