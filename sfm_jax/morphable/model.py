@@ -10,6 +10,7 @@ leading shape by itself.
 """
 
 import dataclasses
+import math
 import os
 from pathlib import Path
 
@@ -109,7 +110,7 @@ def _combine(code, basis):
     count, size = code.shape[-1], basis.shape[1:]
     if count > basis.shape[0]:
         raise ValueError(f"code: has {count} numbers, the basis has {basis.shape[0]} components")
-    flat = jnp.dot(code, basis[:count].reshape(count, -1), precision=jax.lax.Precision.HIGHEST)
+    flat = jnp.dot(code, basis[:count].reshape(count, math.prod(size)), precision=jax.lax.Precision.HIGHEST)
     return flat.reshape(code.shape[:-1] + size)
 
 

@@ -1,0 +1,196 @@
+"""Other face models to ours, and ours to others.
+
+    python -m sfm_jax.convert IN OUT [--format=...] [--unit=mm] [--landmarks=FILE] [--identities=50] ...
+
+IN is a file or folder of any format that sfm_jax.morphable.formats reads, or "default", the embedded face. OUT is, by
+its suffix, our NAME.npz, eos' NAME.bin, NAME.glb with a morph target for each component, or else a folder of OBJs, the
+mean and each component at one. What was found in IN is printed, and what was not.
+
+Exit code 0: written; 2: bad input, one line says what.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+OPTIONS = {
+    "unit": "of lengths in IN: m, dm, cm, mm or um (formats that do not say)",
+    "landmarks": "a file of the 68 landmarks' vertices",
+    "blendshapes": "eos: expressions in a .bin of their own",
+    "contours": "eos: vertices of the face's sides (JSON)",
+    "uv": "flame: a mesh or npz with UVs",
+    "factors": "bilinear: .npy of people's identity coefficients",
+    "topology": "a mesh with the triangles, where IN has none",
+    "keys": "npz: PART:KEY,.. where keys are not named mean, identity, expression, triangles, ..",
+}
+
+SUFFIXES = (".npz", ".bin", ".glb", "")  # of OUT
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Convert; returns the exit code."""
+    try:
+        arguments = _parser().parse_args(sys.argv[1:] if argv is None else argv)
+        convert(arguments)
+    except (ValueError, OSError) as error:
+        print(f"sfm_jax: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def convert(arguments: argparse.Namespace) -> None:
+    """Read, tell, write. ValueError, one line, for whatever is wrong with IN or OUT."""
+    from sfm_jax.morphable.default import load_default
+    from sfm_jax.morphable.formats import eos, guess_format, load_face_model
+
+    source, target = arguments.source, Path(arguments.target)
+    if not target.parent.is_dir():
+        raise ValueError(f"{target}: the folder {target.parent} does not exist")
+    if target.suffix not in SUFFIXES:
+        raise ValueError(f"{target}: suffix {target.suffix!r}, expected {', '.join(SUFFIXES[:-1])} or a folder's name "
+                         "without one")
+    options = {key: getattr(arguments, key) for key in OPTIONS if getattr(arguments, key) is not None}
+    if "keys" in options:
+        options["keys"] = _keys(options["keys"])
+    if source == "default" and not Path(source).exists():
+        kind, model = "sfm-jax", load_default()
+    else:
+        kind = arguments.format or guess_format(source)
+        if kind == "eos":
+            options = eos.companions(source) | options
+        for key, value in options.items():
+            print(f"with {key}: {value}")
+        model = load_face_model(source, kind, **options)
+    if arguments.identities is not None:
+        model = model.replace(identity_basis=model.identity_basis[:arguments.identities],
+                              identity_sigma=model.identity_sigma[:arguments.identities])
+    print(f"{source}: {kind}\n{describe(model)}")
+    left_out = write(target, model)
+    print(f"{target}: written" + (f", without {', '.join(left_out)}" if left_out else ""))
+
+
+def describe(model) -> str:
+    """What a model has, a line each, and a last line with what it has not."""
+    t, mean = model.topology, np.asarray(model.mean)
+    width, height, depth = np.ptp(mean, axis=0)
+    size = f"millimetres, {width:.0f} wide, {height:.0f} high, {depth:.0f} deep"
+    if len(t.landmarks):
+        size += f"; outer corners of the eyes {np.linalg.norm(mean[t.landmarks[36]] - mean[t.landmarks[45]]):.1f} apart"
+    sigma = np.asarray(model.identity_sigma)
+    names = ", ".join(model.expression_names[:4]) + (", .." if len(model.expression_names) > 4 else "")
+    lines = {"name": model.name, "source": model.source, "licence": model.licence, "units": size,
+             "vertices": f"{len(mean)}, in {len(t.triangles)} triangles"}
+    found = {
+        "identities": f"{len(sigma)}, rms {sigma.max():.2f} to {sigma.min():.2f} mm" if len(sigma) else "",
+        "expressions": f"{len(model.expression_basis)}: {names}" if len(model.expression_basis) else "",
+        "albedo": f"{len(model.albedo_basis)} components" if _varies(model.albedo_mean) else "",
+        "landmarks": f"{len(t.landmarks)}" if len(t.landmarks) else "",
+        "UVs": f"{len(t.uv)}" if len(t.uv) else "",
+        "regions": ", ".join(t.region_names),
+    }
+    lines |= {key: text for key, text in found.items() if text}
+    missing = [key for key, text in found.items() if not text]
+    return "\n".join(f"  {key:<12} {text}" for key, text in (lines | {"not found": ", ".join(missing) or "-"}).items())
+
+
+def _varies(albedo):
+    return np.ptp(np.asarray(albedo), axis=0).any()
+
+
+def write(target: Path, model) -> list[str]:
+    """Write a model in the format of the target's suffix; what the format has no place for."""
+    from sfm_jax.morphable.formats.eos import save_eos
+
+    if target.suffix == ".npz":
+        model.save(target)
+        return []
+    if target.suffix == ".bin":
+        save_eos(target, model)
+        return ["regions, contour lines, symmetry, name and licence"]
+    if target.suffix == ".glb":
+        return write_glb_model(target, model)
+    return write_objs(target, model)
+
+
+def write_glb_model(target: Path, model) -> list[str]:
+    """One mesh with morph targets "identity 1", .. and the expressions by name; what is left out."""
+    from sfm_jax.inference.export import write_glb
+    from sfm_jax.inference.glb import split_seams
+    from sfm_jax.morphable.formats.files import write_bytes
+    from sfm_jax.morphable.formats.gltf import IDENTITY, with_extras
+
+    t = model.topology
+    has_uv = len(t.uv) > 0
+    moves = {f"{IDENTITY}{i + 1}": offsets for i, offsets in enumerate(np.asarray(model.identity_basis))}
+    moves |= dict(zip(model.expression_names, np.asarray(model.expression_basis), strict=True))
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        partial = Path(folder) / target.name  # the mesh is named as the file
+        write_glb(partial, np.asarray(model.mean), t.triangles, uv=t.uv if has_uv else None,
+                  uv_triangles=t.uv_triangles if has_uv else None, morph_targets=moves)
+        data = partial.read_bytes()
+    rows = split_seams(t.triangles, t.uv_triangles)[0] if has_uv else np.arange(len(model.mean))
+    extras = {"name": model.name, "source": model.source, "licence": model.licence}
+    left_out = ["albedo, regions and symmetry"]
+    lost = len(model.mean) - len(np.unique(rows))
+    if lost:
+        left_out.append(f"{lost} vertices of no triangle")
+    for key in ("landmarks", "contour_lines"):
+        places = getattr(t, key)
+        if np.isin(places, rows).all():
+            extras[key] = np.searchsorted(rows, places).tolist()
+        else:
+            left_out.append(f"{key.replace('_', ' ')}, which are in no triangle")
+    write_bytes(target, with_extras(data, extras))
+    return left_out
+
+
+def write_objs(target: Path, model) -> list[str]:
+    """A folder with mean.obj, identity_001.obj .. and expression_NAME.obj, each component at one; what is left out."""
+    from sfm_jax.inference.export import write_obj
+
+    t, mean = model.topology, np.asarray(model.mean)
+    shapes = {"mean": mean}
+    shapes |= {f"identity_{i + 1:03d}": mean + move for i, move in enumerate(np.asarray(model.identity_basis))}
+    shapes |= {f"expression_{name}".replace("/", "_"): mean + move
+               for name, move in zip(model.expression_names, np.asarray(model.expression_basis), strict=True)}
+    try:
+        target.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{target}: cannot be made a folder ({error.strerror})") from None
+    for name, vertices in shapes.items():
+        write_obj(target / f"{name}.obj", vertices, t.triangles, uv=t.uv if len(t.uv) else None,
+                  uv_triangles=t.uv_triangles if len(t.uv) else None)
+    return ["albedo, landmarks, contour lines, regions and symmetry"]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise ValueError(message)
+
+
+def _parser():
+    from sfm_jax.morphable.formats import LOADERS
+
+    parser = _Parser(prog="python -m sfm_jax.convert", description=__doc__,
+                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", metavar="IN")
+    parser.add_argument("target", metavar="OUT")
+    parser.add_argument("--format", help=f"of IN, if it cannot be guessed: {', '.join(LOADERS)}")
+    parser.add_argument("--identities", type=int, help="how many identity components to keep")
+    for key, text in OPTIONS.items():
+        parser.add_argument(f"--{key}", help=text)
+    return parser
+
+
+def _keys(text):
+    pairs = [pair.partition(":") for pair in text.split(",")]
+    if not all(part and key for part, _, key in pairs):
+        raise ValueError(f"--keys: found {text!r}, expected PART:KEY,..")
+    return {part: key for part, _, key in pairs}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

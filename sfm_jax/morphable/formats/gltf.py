@@ -1,0 +1,126 @@
+"""Models in glTF: one mesh whose morph targets are the components. Metres there, millimetres here.
+
+Targets named "identity 1", "identity 2", .. are identities, all others expressions. Vertices that seams of UVs split
+become one again: rows that follow each other and move alike in every target. What glTF has no place for stands in the
+mesh's extras, under "sfm_jax": landmarks and contour lines as rows of the accessors, name, source and licence.
+"""
+
+import json
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from sfm_jax.morphable.formats.assemble import NO_LICENCE, UNITS, assemble
+from sfm_jax.morphable.formats.files import read_bytes
+from sfm_jax.morphable.model import MorphableModel
+
+IDENTITY = "identity "
+EXTRAS = "sfm_jax"
+_MAGIC, _JSON, _BIN = 0x46546C67, 0x4E4F534A, 0x004E4942
+_DTYPES = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
+_WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3}
+
+
+def load_gltf(path: str | os.PathLike) -> MorphableModel:
+    """The model of a .glb: of its first mesh the first primitive, which must be of triangles.
+
+    Raises:
+      ValueError: naming the file and the part that is missing or wrong.
+    """
+    content, binary = unpack_glb(path, read_bytes(path))
+    try:
+        mesh = content["meshes"][0]
+        primitive = mesh["primitives"][0]
+        if primitive.get("mode", 4) != 4:
+            raise ValueError(f"{path}: mode {primitive['mode']}, expected triangles")
+        accessors = _Accessors(path, content, binary)
+        positions = accessors.array(primitive["attributes"]["POSITION"])
+        triangles = accessors.array(primitive["indices"]).reshape(-1, 3).astype(np.int64)
+        uv = primitive["attributes"].get("TEXCOORD_0")
+        uv = None if uv is None else accessors.array(uv) * np.float32([1, -1]) + np.float32([0, 1])
+        targets = [accessors.array(target["POSITION"]) for target in primitive.get("targets", [])]
+        names = mesh.get("extras", {}).get("targetNames") or [f"target {i + 1}" for i in range(len(targets))]
+        extras = mesh.get("extras", {}).get(EXTRAS, {})
+    except (KeyError, IndexError, TypeError) as error:
+        raise ValueError(f"{path}: not a glTF mesh of triangles: {error} is missing") from None
+    if len(names) != len(targets) or any(target.shape != positions.shape for target in targets):
+        raise ValueError(f"{path}: {len(names)} target names for {len(targets)} targets, expected as many, of "
+                         f"{len(positions)} rows each")
+    moves = np.stack([positions, *targets])  # [1 + targets, rows, 3]
+    if triangles.min() < 0 or triangles.max() >= len(positions):
+        raise ValueError(f"{path}: indices {triangles.min()}..{triangles.max()}, expected 0..{len(positions) - 1}")
+    fresh = np.append(True, (moves[:, 1:] != moves[:, :-1]).any((0, 2)))
+    vertex = np.cumsum(fresh) - 1  # of each row
+    mean, *components = moves[:, fresh]
+    identity = [component for name, component in zip(names, components, strict=True) if name.startswith(IDENTITY)]
+    expression = [component for name, component in zip(names, components, strict=True) if not name.startswith(IDENTITY)]
+    rows = {key: vertex[np.asarray(extras[key], np.int64)] for key in ("landmarks", "contour_lines")
+            if np.size(extras.get(key, ()))}
+    shape = (0, len(mean), 3)
+    return assemble(
+        path, mean=mean, triangles=vertex[triangles], identity=np.reshape(identity, (-1, *shape[1:])),
+        expression=np.reshape(expression, (-1, *shape[1:])),
+        expression_names=[name for name in names if not name.startswith(IDENTITY)],
+        uv=uv, uv_triangles=None if uv is None else triangles, **rows, millimetres=UNITS["m"],
+        name=str(extras.get("name", Path(path).stem)), source=str(extras.get("source", f"glTF {Path(path).name}")),
+        licence=str(extras.get("licence", NO_LICENCE)))
+
+
+def unpack_glb(path: str | os.PathLike, data: bytes) -> tuple[dict, bytes]:
+    """The JSON and the binary chunk of a GLB. ValueError if it is none, or truncated."""
+    if len(data) < 12 or struct.unpack_from("<I", data)[0] != _MAGIC:
+        raise ValueError(f"{path}: not a binary glTF (.glb)")
+    total, at, chunks = struct.unpack_from("<I", data, 8)[0], 12, {}
+    while at + 8 <= total:
+        size, kind = struct.unpack_from("<II", data, at) if at + 8 <= len(data) else (total, None)
+        if at + 8 + size > len(data):
+            raise ValueError(f"{path}: ends within its {'JSON' if kind == _JSON else 'binary'} chunk (has {len(data)} "
+                             f"of {total} bytes)")
+        chunks[kind], at = data[at + 8:at + 8 + size], at + 8 + size
+    try:
+        return json.loads(chunks[_JSON]), chunks.get(_BIN, b"")
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path}: its JSON chunk is missing or damaged ({error})") from None
+
+
+def with_extras(data: bytes, extras: dict) -> bytes:
+    """A GLB with `extras` under "sfm_jax" in those of its first mesh."""
+    content, binary = unpack_glb("glb", data)
+    content["meshes"][0].setdefault("extras", {})[EXTRAS] = extras
+    text = json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 4)
+    return b"".join([struct.pack("<III", _MAGIC, 2, 12 + 8 + len(text) + 8 + len(binary)),
+                     struct.pack("<II", len(text), _JSON), text, struct.pack("<II", len(binary), _BIN), binary])
+
+
+class _Accessors:
+    def __init__(self, path, content, binary):
+        self.path, self.content, self.binary = path, content, binary
+
+    def array(self, index):
+        """Accessor [count, width] (or [count]), dense or sparse."""
+        accessor = self.content["accessors"][index]
+        dtype, width, count = _DTYPES[accessor["componentType"]], _WIDTHS[accessor["type"]], accessor["count"]
+        values = np.zeros((count, width), dtype)
+        if "bufferView" in accessor:
+            values = self._view(accessor["bufferView"], accessor.get("byteOffset", 0), dtype, width, count)
+        if "sparse" in accessor:
+            sparse = accessor["sparse"]
+            rows = self._view(sparse["indices"]["bufferView"], sparse["indices"].get("byteOffset", 0),
+                              _DTYPES[sparse["indices"]["componentType"]], 1, sparse["count"])
+            values = values.copy()
+            values[rows[:, 0]] = self._view(sparse["values"]["bufferView"], sparse["values"].get("byteOffset", 0),
+                                            dtype, width, sparse["count"])
+        return values[:, 0] if width == 1 else values
+
+    def _view(self, index, offset, dtype, width, count):
+        view = self.content["bufferViews"][index]
+        size = np.dtype(dtype).itemsize * width
+        stride = view.get("byteStride", size)
+        start = view.get("byteOffset", 0) + offset
+        if count < 0 or start + stride * (count - 1) + size > len(self.binary):
+            raise ValueError(f"{self.path}: buffer view {index} ends beyond the {len(self.binary)} bytes of the binary")
+        rows = np.lib.stride_tricks.as_strided(np.frombuffer(self.binary, np.uint8)[start:], (count, size), (stride, 1))
+        return np.ascontiguousarray(rows).view(dtype)
