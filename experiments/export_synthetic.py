@@ -13,7 +13,7 @@ from sfm_jax.data.shards import Packing, build_shards
 from sfm_jax.data.synthetic import Conditions, SyntheticPhotos
 from sfm_jax.data.synthetic_collection import SyntheticCollection
 from sfm_jax.morphable.default import load_default, load_population
-from sfm_jax.training.loop import enable_compilation_cache
+from sfm_jax.training.compilation import enable_compilation_cache
 
 
 def main(arguments: list[str] | None = None):

@@ -19,6 +19,7 @@ from experiments.results import machine, markdown_table, write_result
 from sfm_jax.tasks import create_task
 from sfm_jax.tasks.photo_measures import Examination, measure_heldout, summarise
 from sfm_jax.training import loop
+from sfm_jax.training.compilation import enable_compilation_cache
 
 SETTINGS = {  # name -> changes of configs/sir.py
     "SIR": {},
@@ -44,7 +45,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
     quick = parser.parse_args().quick
-    loop.enable_compilation_cache()
+    enable_compilation_cache()
     jax.config.update("jax_num_cpu_devices", 2)
     runs = {}
     for name, changes in SETTINGS.items():

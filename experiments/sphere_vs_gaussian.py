@@ -23,6 +23,7 @@ from sfm_jax.evaluation import figures
 from sfm_jax.tasks import create_task
 from sfm_jax.tasks.sphere_measures import measure_heldout, summarise
 from sfm_jax.training import loop
+from sfm_jax.training.compilation import enable_compilation_cache
 
 KINDS = ("hard", "soft", "gaussian")
 WEIGHTS = (0.0, 0.3, 1.0)
@@ -41,7 +42,7 @@ def main():
     parser.add_argument("--quick", action="store_true")
     quick = parser.parse_args().quick
     seeds, weights, steps = (SEEDS[:1], WEIGHTS[1:2], 20) if quick else (SEEDS, WEIGHTS, 200)
-    loop.enable_compilation_cache()
+    enable_compilation_cache()
     runs = []
     for seed in seeds:
         for kind in KINDS:

@@ -45,9 +45,10 @@ def main(argv: list[str] | None = None) -> int:
     from sfm_jax.tasks import create_task
     from sfm_jax.training import distributed, loop
     from sfm_jax.training.checkpoint import CheckpointError
+    from sfm_jax.training.compilation import enable_compilation_cache
     from sfm_jax.training.workdir import open_workdir
 
-    loop.enable_compilation_cache()
+    enable_compilation_cache()
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         # Rendering runs on one core of a device: where there is no accelerator, cores are shown as several devices.
         jax.config.update("jax_num_cpu_devices", config.get("cpu_devices", 1))

@@ -20,6 +20,7 @@ from sfm_jax.geometry.rotation import rotation_from_euler
 from sfm_jax.morphable.default import Population
 from sfm_jax.morphable.model import MorphableModel
 from sfm_jax.render import SphericalHarmonics, render, suggest_caps, surface
+from sfm_jax.render.visibility import fastest_backend
 
 # Constants of the nine real spherical harmonics, in the order of render.harmonics.
 _HARMONIC = np.array([0.282095, 0.488603, 0.488603, 0.488603, 0.315392, 1.092548, 1.092548, 0.546274, 1.092548])
@@ -239,7 +240,8 @@ class SyntheticPhotos:
 
         cameras = jax.vmap(camera)(jnp.asarray(_CAPS_YAWS, jnp.float32))
         margin = 2.0 if self._skin else 1.5
-        return suggest_caps(shown, self._surface, (self.size, self.size), 1.0, cameras, cull=True, margin=margin)
+        return suggest_caps(shown, self._surface, (self.size, self.size), 1.0, cameras, cull=True, margin=margin,
+                        backend=fastest_backend())
 
 
 def _hair(key):

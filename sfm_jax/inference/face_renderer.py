@@ -10,6 +10,7 @@ from sfm_jax.geometry.rotation import rotation_from_euler
 from sfm_jax.inference.face import Face, FaceCodes, FaceDecoder
 from sfm_jax.morphable.model import MorphableModel
 from sfm_jax.render import Caps, Rendering, Surface, render, suggest_caps, surface
+from sfm_jax.render.visibility import fastest_backend
 
 REGIONS = ("face", "nose", "lips", "eyelids", "eyes", "mouth")
 EDGE_WIDTH = 1.0
@@ -57,7 +58,8 @@ def capacities(model: MorphableModel, mean: jax.Array, mesh: Surface, size: int,
                       rotation_from_euler(angles), jnp.full(count, jnp.log(1.33)), jnp.zeros((count, 2)),
                       jnp.zeros((count, 9, 3)))
     cameras: Orthographic = FaceDecoder(model, model.mean, model.identity_basis).camera(codes, size)
-    return suggest_caps(mean, mesh, (size, size), edge_width, cameras, cull=True, margin=2.0)
+    return suggest_caps(mean, mesh, (size, size), edge_width, cameras, cull=True, margin=2.0,
+                        backend=fastest_backend())
 
 
 def shown_weights(model: MorphableModel, regions: tuple[str, ...] = REGIONS) -> np.ndarray:

@@ -143,9 +143,10 @@ def _deferred(vertices, camera, albedo, light, background, surface, ids, band, e
 
 def suggest_caps(
     vertices: jax.Array, surface: Surface, image_size: tuple[int, int], edge_width: float = 2.0,
-    cameras: Camera | None = None, cull: bool = False, margin: float = 1.25,
+    cameras: Camera | None = None, cull: bool = False, margin: float = 1.25, backend: str | None = None,
 ) -> Caps:
-    """Capacities for every backend that hold `vertices` [V, 3] in each of `cameras` (leading dimension), and a margin.
+    """Capacities for a backend, or for every one, that hold `vertices` [V, 3] in each of `cameras` (leading dimension),
+    and a margin.
 
     None is 64 cameras all around the mesh, in which its bounding sphere fills the image: then give the margin what
     expressions, and cameras that come closer, may add. To be called once, outside jit.
@@ -156,11 +157,12 @@ def suggest_caps(
         directions = jax.random.normal(jax.random.key(0), (64, 6))
         cameras = jax.vmap(lambda six: frame(vertices, image_size, rotation_from_6d(six), fill=1.0))(directions)
     caps = default_caps(image_size, len(surface.triangles), edge_width)
+    backends = [BACKENDS[backend]] if backend else BACKENDS.values()
 
     @jax.jit
     def visible_demand(camera):
         points, triangles = camera.project(vertices), jnp.asarray(surface.triangles)
-        parts = [backend(points, triangles, image_size, caps, cull)[2] for backend in BACKENDS.values()]
+        parts = [demand(points, triangles, image_size, caps, cull)[2] for demand in backends]
         return Caps(**{name: count for part in parts for name, count in part.items()})
 
     def contour_demand(caps):

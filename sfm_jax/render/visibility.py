@@ -34,6 +34,11 @@ class Visibility(NamedTuple):
     overflow: jax.Array
 
 
+def fastest_backend() -> str:
+    """On the default device."""
+    return _FASTEST.get(jax.default_backend(), "fragments")
+
+
 def visibility(
     points: jax.Array, triangles: np.ndarray, image_size: tuple[int, int], backend: str | None = None,
     caps: Caps | None = None, cull: bool = False,
@@ -53,7 +58,7 @@ def visibility(
     """
     check_mesh(points, triangles)
     check_image_size(image_size)
-    backend = backend or _FASTEST.get(jax.default_backend(), "fragments")
+    backend = backend or fastest_backend()
     if backend not in BACKENDS:
         raise ValueError(f"backend: found {backend!r}, expected one of {', '.join(BACKENDS)}")
     caps = caps or default_caps(image_size, len(triangles))
