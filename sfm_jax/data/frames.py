@@ -1,6 +1,7 @@
 """Clips of real people: folders of frames, or video files."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -143,10 +144,33 @@ def _decode_at(path, time):
             container.seek(time, stream=stream)  # to the last frame before it that needs no other one
             for frame in container.decode(stream):
                 if frame.pts is not None and frame.pts >= time:
-                    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
+                    return _upright(frame)
     except (OSError, ValueError) as error:
         raise BadPhoto(f"{path}: frame at {time}: {error}") from None
     raise BadPhoto(f"{path}: no frame at {time}, the file ends before it")
+
+
+def read_frames(path: Path) -> tuple[float, Iterator[np.ndarray]]:
+    """Frames per second of a video, and its frames one after the other, [H, W, 3] uint8 sRGB, upright.
+
+    Raises:
+      ValueError: PyAV is not there, a file that is no video, or, on the way, one that is damaged.
+    """
+    container = _open(path)
+
+    def frames():
+        with container:
+            try:
+                for frame in container.decode(container.streams.video[0]):
+                    yield _upright(frame)
+            except (OSError, ValueError) as error:
+                raise ValueError(f"{path}: damaged video ({error})") from None
+
+    return float(container.streams.video[0].average_rate or 25), frames()
+
+
+def _upright(frame):
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
 
 
 def _video_landmarks(video, frames):

@@ -56,7 +56,7 @@ class Network:
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError:
-            raise ValueError("finding faces in photos needs ai-edge-litert: pip install sfm-jax[photo]") from None
+            raise ValueError("finding faces in photos needs ai-edge-litert: pip install ai-edge-litert") from None
         try:
             self._interpreter = Interpreter(str(path), num_threads=threads)
             self._interpreter.allocate_tensors()

@@ -119,6 +119,7 @@ def write_glb(
     texture: np.ndarray | None = None,
     normal_map: np.ndarray | None = None,
     morph_targets: Mapping[str, np.ndarray] | None = None,
+    morph_weights: Mapping[str, float] | None = None,
 ) -> None:
     """Binary glTF 2.0 in metres, one file with everything in it, for Blender, three.js and game engines.
 
@@ -132,6 +133,7 @@ def write_glb(
       texture: base colour, sRGB [H, W, 3], uint8 or in [0, 1].
       normal_map: tangent-space normals n as colours (n + 1) / 2, [H, W, 3] likewise; x along u, y up along v.
       morph_targets: {name: offsets [V, 3] in mm at weight 1}, such as expressions.
+      morph_weights: {name: weight} with which the file opens; 0 where there is none.
 
     Raises:
       ValueError: what cannot be written, and where.
@@ -146,13 +148,16 @@ def write_glb(
         offsets = _vectors(path, f"morph_targets[{name!r}]", offsets, len(mesh.vertices))
         turned = np.asarray(vertex_normals(mesh.vertices + offsets, mesh.triangles)) - smooth
         targets[name] = offsets / MILLIMETRES, turned
+    if unknown := sorted(set(morph_weights or {}) - set(targets)):
+        raise ValueError(f"{path}: morph_weights[{unknown[0]!r}]: no such target, expected one of morph_targets")
+    weights = [float((morph_weights or {}).get(name, 0)) for name in targets]
     positions, unit = mesh.vertices / MILLIMETRES, _unit(smooth if mesh.normals is None else mesh.normals)
     corners = mesh.triangles
     if mesh.uv is not None:
         vertex, chosen, corners = split_seams(mesh.triangles, mesh.uv_triangles)
         positions, unit, uv = positions[vertex], unit[vertex], mesh.uv[chosen]
         targets = {name: (moved[vertex], turned[vertex]) for name, (moved, turned) in targets.items()}
-    _write({path: pack_glb(path.stem, positions, unit, corners, uv, targets, **maps)})
+    _write({path: pack_glb(path.stem, positions, unit, corners, uv, targets, weights, **maps)})
 
 
 class _Mesh(NamedTuple):

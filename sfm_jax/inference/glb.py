@@ -2,7 +2,7 @@
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -36,6 +36,7 @@ def pack_glb(
     triangles: np.ndarray,
     uv: np.ndarray | None = None,
     targets: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+    weights: Sequence[float] = (),
     texture: bytes | None = None,
     normal_map: bytes | None = None,
 ) -> bytes:
@@ -47,6 +48,7 @@ def pack_glb(
       triangles: [F, 3] indices below N.
       uv: [N, 2], v upwards as everywhere here; glTF has v downwards.
       targets: {name: (positions, normals)}, what each morph target adds, [N, 3] both.
+      weights: of each target when the file is opened.
       texture, normal_map: PNG files, sRGB base colour and tangent-space normals.
     """
     targets = targets or {}
@@ -61,7 +63,7 @@ def pack_glb(
     if targets:
         primitive["targets"] = [{"POSITION": binary.accessor(moved, bounds=True), "NORMAL": binary.accessor(turned)}
                                 for moved, turned in targets.values()]
-        mesh |= {"weights": [0.0] * len(targets), "extras": {"targetNames": list(targets)}}
+        mesh |= {"weights": list(weights) or [0.0] * len(targets), "extras": {"targetNames": list(targets)}}
 
     surface = {"metallicFactor": 0.0, "roughnessFactor": ROUGHNESS}
     # Open at the neck, the mouth and the eyes: the inside is seen, too.

@@ -1,0 +1,204 @@
+"""From photos to faces.
+
+    python -m sfm_jax.reconstruct PHOTO|FOLDER|VIDEO ... [--out=faces] [--fit] [--level=1] [--model=model.npz]
+
+For every face of every photo a folder OUT/PHOTO_1 with its mesh (face.obj, face.ply, face.glb), its parameters
+(params.json, params.npz) and a picture (overlay.png); for a video one of the face in it, frame by frame; and
+OUT/index.html to look at. Nothing is downloaded: the networks come with the package.
+
+In Python `sfm_jax.reconstruct(image)` does the same without files: this module may be called.
+
+Exit code 0: done; 2: bad input, one line says what; 3: a photo has no face in it. With several photos each that
+fails gets a line, the others are done all the same, and the code is that of the first.
+"""
+
+import argparse
+import functools
+import os
+import sys
+import types
+from pathlib import Path
+
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+NO_FACE = "no face found"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run; returns the exit code."""
+    options = _options(argv)
+    try:
+        sources = find_sources(options.inputs)
+        out = _writable(options.out)
+    except ValueError as error:
+        return _refuse(error)
+
+    # JAX is imported only for a command line that is right.
+    from sfm_jax.inference.result_files import write_page
+    from sfm_jax.training.compilation import enable_compilation_cache
+
+    enable_compilation_cache()
+    try:
+        worker = _Worker(out, options)
+    except (ValueError, OSError) as error:
+        return _refuse(error)
+    entries, code = [], 0
+    for source, name in zip(sources, _names(sources), strict=True):
+        entry, failed = worker(source, name)
+        entries.append(entry)
+        code = code or failed
+    write_page(out / "index.html", entries)
+    print(f"{out / 'index.html'}: {sum(len(entry.faces) for entry in entries)} faces")
+    return code
+
+
+def reconstruct(image, *, fit: bool = False, model=None, detail: int = 1, closest: int = 3) -> list:
+    """The faces of a photo, the largest first: a list of inference.reconstruction.Reconstruction.
+
+    Args:
+      image: a file's path, or uint8 [H, W, 3] RGB.
+      fit: fit the network's answer to the photo: seconds instead of a tenth of one.
+      model: another MorphableModel than the embedded one.
+      detail: level of the embedded model, 0 or 1.
+      closest: how closely to look for small faces; see FaceDetector.faces.
+
+    Raises:
+      ValueError: not a photo, or ai-edge-litert is not installed.
+    """
+    return _reconstructor(model, detail, fit)(read_photo(image), closest)
+
+
+@functools.lru_cache(maxsize=4)
+def _reconstructor(model, detail, fit):
+    from sfm_jax.inference.reconstruction import Reconstructor
+
+    return Reconstructor(model, detail, fit)
+
+
+def read_photo(source):
+    """uint8 [H, W, 3] of a file's path; arrays pass through. ValueError names the file."""
+    from sfm_jax.data.photo_sets import decode, read_file
+
+    return decode(read_file(Path(source)), str(source)) if isinstance(source, str | os.PathLike) else source
+
+
+def find_sources(inputs: list[str]) -> list[Path]:
+    """Photos and videos of the command line; of a folder those in it, by name. ValueError: there are none."""
+    from sfm_jax.data.frames import VIDEO_SUFFIXES
+
+    sources = []
+    for name in inputs:
+        path = Path(name)
+        if not path.exists():
+            raise ValueError(f"{path}: no such file or folder")
+        if not path.is_dir():
+            sources.append(path)
+            continue
+        found = sorted(file for file in path.iterdir()
+                       if file.suffix.lower() in (*PHOTO_SUFFIXES, *VIDEO_SUFFIXES) and not file.name.startswith("."))
+        if not found:
+            raise ValueError(f"{path}: found no photos or videos, expected files {', '.join(PHOTO_SUFFIXES)}")
+        sources += found
+    return sources
+
+
+class _Worker:
+    """Reconstructs one source after the other into files."""
+
+    def __init__(self, out, options):
+        from sfm_jax.inference.reconstruction import Reconstructor
+        from sfm_jax.inference.texture import Texturer
+        from sfm_jax.morphable.model import MorphableModel
+
+        model = None if options.model == "default" else MorphableModel.load(options.model)
+        self._out, self._options = out, options
+        self._reconstructor = Reconstructor(model, options.level, options.fit)
+        self._texturer = Texturer(self._reconstructor.model)
+
+    def __call__(self, source, name):
+        """(the page's entry, exit code) of a photo or video."""
+        from sfm_jax.data.frames import VIDEO_SUFFIXES
+        from sfm_jax.inference.result_files import Entry
+
+        try:
+            faces = self._video(source, name) if source.suffix.lower() in VIDEO_SUFFIXES else self._photo(source, name)
+        except ValueError as error:
+            _refuse(error)
+            return Entry(str(source), problem=str(error)), 2
+        if not faces:
+            print(f"sfm_jax: {source}: {NO_FACE}", file=sys.stderr)
+            return Entry(str(source), problem=NO_FACE), 3
+        print(f"{source}: {', '.join(str(self._out / face) for face in faces)}")
+        return Entry(str(source), faces), 0
+
+    def _photo(self, source, name):
+        from sfm_jax.inference.result_files import write_face
+
+        image, faces = read_photo(source), []
+        for number, found in enumerate(self._reconstructor(image), 1):
+            faces.append(f"{name}_{number}")
+            write_face(self._out / faces[-1], image, found, self._texturer(image, found), self._options.model,
+                       self._options.level)
+        return faces
+
+    def _video(self, source, name):
+        from sfm_jax.inference.video import reconstruct_video, write_video
+
+        found = reconstruct_video(self._reconstructor, source)
+        if found is None:
+            return []
+        write_video(self._out / f"{name}_1", source, found, self._texturer, self._options.model, self._options.level)
+        return [f"{name}_1"]
+
+
+def _names(sources):
+    """A name for each source's folders: its own without the ending, numbered where two have the same."""
+    names, taken = [], set()
+    for source in sources:
+        name, count = source.stem, 1
+        while name in taken:
+            count += 1
+            name = f"{source.stem}-{count}"
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def _writable(out):
+    """The folder, made. ValueError where nothing can be written to it."""
+    out = Path(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / f".{os.getpid()}.partial"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"--out: {out}: {(error.strerror or str(error)).lower()}") from None
+    return out
+
+
+def _options(argv):
+    parser = argparse.ArgumentParser(prog="python -m sfm_jax.reconstruct", description=__doc__.split("\n\n")[0])
+    parser.add_argument("inputs", nargs="+", metavar="PHOTO|FOLDER|VIDEO")
+    parser.add_argument("--out", default="faces", help="folder for the results (default: faces)")
+    parser.add_argument("--fit", action="store_true", help="fit the network's answer to the photo")
+    parser.add_argument("--level", type=int, choices=(0, 1), default=1, help="of the embedded mesh (default: 1)")
+    parser.add_argument("--model", default="default", metavar="NPZ", help="another face model; it is fitted")
+    return parser.parse_args(argv)
+
+
+def _refuse(error) -> int:
+    print(f"sfm_jax: error: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
+
+
+class _Callable(types.ModuleType):
+    """So that `sfm_jax.reconstruct(image)` works whether or not this module was imported."""
+
+    def __call__(self, image, **options):
+        return reconstruct(image, **options)
+
+
+sys.modules[__name__].__class__ = _Callable
+
+if __name__ == "__main__":
+    sys.exit(main())
