@@ -1,0 +1,1 @@
+"""A face model, reconstructed faces and finished runs in the browser."""
