@@ -61,7 +61,7 @@ def pack_glb(
                  "indices": binary.accessor(triangles.ravel(), index_type, _INDEX_BUFFER)}
     mesh = {"name": name, "primitives": [primitive]}
     if targets:
-        primitive["targets"] = [{"POSITION": binary.accessor(moved, bounds=True), "NORMAL": binary.accessor(turned)}
+        primitive["targets"] = [{"POSITION": binary.sparse(moved, bounds=True), "NORMAL": binary.sparse(turned)}
                                 for moved, turned in targets.values()]
         mesh |= {"weights": list(weights) or [0.0] * len(targets), "extras": {"targetNames": list(targets)}}
 
@@ -99,8 +99,24 @@ class _Binary:
     def accessor(self, values: np.ndarray, dtype=np.float32, target=_VERTEX_BUFFER, bounds: bool = False) -> int:
         """Append values [N] or [N, C]; the accessor's index. Positions must have bounds."""
         values = np.ascontiguousarray(values, np.dtype(dtype).newbyteorder("<"))
-        accessor = {"bufferView": self._view(values.tobytes(), target=target), "count": len(values),
-                    "componentType": _COMPONENTS[np.dtype(dtype)], "type": _TYPES[values[0].size]}
+        return self._accessor(values, bounds, bufferView=self._view(values.tobytes(), target=target))
+
+    def sparse(self, values: np.ndarray, bounds: bool = False) -> int:
+        """As `accessor` of float32 [N, C], but only the rows that are not zero are kept, where that is shorter: an
+        expression moves a part of the face."""
+        values = np.ascontiguousarray(values, "<f4")
+        rows = np.flatnonzero(values.any(1))
+        kind = np.uint16 if len(values) <= _RESERVED else np.uint32
+        if not len(rows) or len(rows) * (np.dtype(kind).itemsize + values[0].nbytes) >= values.nbytes:
+            return self.accessor(values, bounds=bounds)
+        indices = self._view(rows.astype(np.dtype(kind).newbyteorder("<")).tobytes())
+        return self._accessor(values, bounds, sparse={
+            "count": len(rows), "indices": {"bufferView": indices, "componentType": _COMPONENTS[np.dtype(kind)]},
+            "values": {"bufferView": self._view(values[rows].tobytes())}})
+
+    def _accessor(self, values, bounds, **content):
+        kind = np.dtype(values.dtype.newbyteorder("="))
+        accessor = {"count": len(values), "componentType": _COMPONENTS[kind], "type": _TYPES[values[0].size], **content}
         if bounds:
             accessor |= {"min": values.min(0).tolist(), "max": values.max(0).tolist()}
         self.accessors.append(accessor)

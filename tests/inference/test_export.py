@@ -71,14 +71,25 @@ class Glb:
 
     def accessor(self, index):
         accessor = self.file.accessors[index]
-        view = self.file.bufferViews[accessor.bufferView]
         kind, width = np.dtype(COMPONENTS[accessor.componentType]), WIDTHS[accessor.type]
-        assert view.byteLength == accessor.count * width * kind.itemsize
-        values = np.frombuffer(self.file.binary_blob(), kind, accessor.count * width, view.byteOffset)
-        values = values.reshape(accessor.count, width)
+        if accessor.sparse is None:
+            values = self.view(accessor.bufferView, kind, accessor.count, width)
+        else:
+            sparse = accessor.sparse
+            values = np.zeros((accessor.count, width), kind)
+            rows = self.view(sparse.indices.bufferView, np.dtype(COMPONENTS[sparse.indices.componentType]),
+                             sparse.count, 1)[:, 0]
+            assert (np.diff(rows.astype(int)) > 0).all(), "the specification wants them rising"
+            values[rows] = self.view(sparse.values.bufferView, kind, sparse.count, width)
         if accessor.min:
             np.testing.assert_array_equal([accessor.min, accessor.max], [values.min(0), values.max(0)])
         return values
+
+    def view(self, index, kind, count, width):
+        view = self.file.bufferViews[index]
+        assert view.byteLength == count * width * kind.itemsize
+        values = np.frombuffer(self.file.binary_blob(), kind, count * width, view.byteOffset)
+        return values.reshape(count, width)
 
     def attribute(self, name):
         return self.accessor(getattr(self.primitive.attributes, name))
