@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sfm_jax.data.crop import crop_image, landmark_box, transform_points
-from sfm_jax.geometry.rotation import rotation_to_euler
+from sfm_jax.data.crop import crop_affine, crop_image, landmark_box, transform_points
+from sfm_jax.geometry.rotation import rotation_from_euler, rotation_to_euler
 from sfm_jax.inference import fitting
 from sfm_jax.inference.default_encoder import load_default_encoder, reframed
 from sfm_jax.inference.detection import inverse_affine
 from sfm_jax.inference.face import Face, FaceCodes, FaceDecoder, crop_frame
-from sfm_jax.inference.face_points import DetectedFace, FaceDetector, ibug68
+from sfm_jax.inference.face_points import DetectedFace, FaceDetector
 from sfm_jax.inference.photo_fitting import PhotoFitter
 from sfm_jax.inference.surface_points import load_surface_points
 from sfm_jax.morphable.default import load_default
@@ -26,6 +26,7 @@ from sfm_jax.render import ambient
 
 FOREIGN_SIZE = 112  # pixels of the crops where there is no network to say
 POINT_SETTINGS = fitting.Settings(deviation=0.04, robust=3.0, hidden=0.2)
+UPRIGHT = 30.0  # degrees of roll up to which the network sees a face as it is in the photo
 NETWORK_IDENTITY, NETWORK_EXPRESSION = 0.5, 0.15  # deviations of a fit from the network's answer
 
 
@@ -72,10 +73,12 @@ class Reconstruction:
 
 
 class Crop(NamedTuple):
-    """image [S, S, 3] sRGB in [0, 1]; affine [2, 3] from the photo's pixels to the crop's."""
+    """image [S, S, 3] sRGB in [0, 1]; affine [2, 3] from the photo's pixels to the crop's; roll: degrees by which the
+    face in the photo is turned against that in the crop, counter-clockwise."""
 
     image: np.ndarray
     affine: np.ndarray
+    roll: float
 
 
 class Reconstructor:
@@ -130,17 +133,46 @@ class Reconstructor:
             codes = self._refined(crop, seen, codes)
         return self.described(codes, z, crop, found)
 
+    def person(self, images: list[np.ndarray]) -> list[Reconstruction | None]:
+        """The largest face of each photo, all of one person: with one identity and albedo, fitted to the points of all
+        photos. None: no face in it."""
+        faces = [found[0] if (found := self.detector.faces(image)) else None for image in images]
+        known = [index for index, face in enumerate(faces) if face is not None]
+        if not known:
+            return faces
+        crops, seen = zip(*(self.crop(images[index], faces[index]) for index in known), strict=True)
+        codes, z = zip(*map(self.encode, crops, seen), strict=True)
+        mean = jax.tree.map(lambda *leaves: np.mean(leaves, 0), *codes)
+        prior = fitting.Prior(jnp.asarray(mean.identity), jnp.asarray(NETWORK_IDENTITY),
+                              jnp.stack([one.expression for one in codes]), jnp.asarray(NETWORK_EXPRESSION))
+        weights = np.tile(self._weights, (len(known), 1))
+        fit = self._fit_points(self._points, jnp.asarray(np.stack(seen)), weights, prior, settings=POINT_SETTINGS)
+        together = np.mean(z, 0)
+        together = together / np.linalg.norm(together) if together.size else together
+        results = [None] * len(images)
+        for place, index in enumerate(known):
+            one = FaceCodes(fit.identity, fit.expression[place], mean.albedo, fit.rotation[place], fit.log_scale[place],
+                            fit.shift[place], codes[place].light)
+            results[index] = self.described(one, together, crops[place], faces[index], fitted=True)
+        return results
+
     def crop(self, image: np.ndarray, found: DetectedFace) -> tuple[Crop, np.ndarray]:
-        """The crop around a face, as photos were cropped in training; and the observed points in it [P, 2], shares of
-        its side."""
-        box = np.array([*found.box]).reshape(2, 2)
-        box = box.mean(0), 2.0**0.5 * (box[1] - box[0]).max()
+        """The crop around a face, as photos were cropped in training, upright if it is turned far; and the observed
+        points in it [P, 2], shares of its side."""
+        points = found.points[:, :2] if self._encoder is not None else found.landmarks68
+        corners = found.box.reshape(2, 2)
+        centre, side = corners.mean(0), 2.0**0.5 * (corners[1] - corners[0]).max()
+        fit = self._pose((points - centre) / side + 0.5, self._prior(0.3, 0.15))
+        roll = float(rotation_to_euler(fit.rotation[0])[2])
+        roll = roll if abs(roll) > UPRIGHT else 0.0
         # Training's box is around the 68 landmarks, jaw and all: those of a face fitted to the points.
-        fit = self._pose(self._observed(found, box), self._prior(0.3, 0.15))
-        places = self._landmarks_of(fit)
-        box = landmark_box(box[0] + box[1] * (places - 0.5))
-        picture, affine = crop_image(image, box, self.size)
-        return Crop(picture.astype(np.float32) / 255, affine), self._observed(found, box)
+        turn = crop_affine((centre, side), self.size, -roll)
+        landmarks = transform_points(centre + side * (self._landmarks_of(fit) - 0.5), turn)
+        middle, width = landmark_box(landmarks)
+        middle = transform_points(middle, inverse_affine(turn))
+        picture, affine = crop_image(image, (middle, side * width / self.size), self.size, -roll)
+        seen = transform_points(points, affine) / self.size
+        return Crop(picture.astype(np.float32) / 255, affine, roll), seen.astype(np.float32)
 
     def encode(self, crop: Crop, seen: np.ndarray) -> tuple[FaceCodes, np.ndarray]:
         """The network's answer, codes without a leading dimension, and z [d]; of a model without a network: a fit to
@@ -156,8 +188,9 @@ class Reconstructor:
         codes = codes._replace(identity=codes.identity[:self._components])
         return codes, np.asarray(prediction.z[0])
 
-    def described(self, codes: FaceCodes, z: np.ndarray, crop: Crop, found: DetectedFace) -> Reconstruction:
-        """Codes in a crop, said of the photo."""
+    def described(self, codes: FaceCodes, z: np.ndarray, crop: Crop, found: DetectedFace, fitted: bool | None = None
+                  ) -> Reconstruction:
+        """Codes in a crop, said of the photo. fitted: None is what this object does."""
         face: Face = self._show(jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], codes))
         camera = jax.tree.map(lambda leaf: np.asarray(leaf[0], np.float64), face.camera)
         back = inverse_affine(crop.affine)
@@ -165,11 +198,14 @@ class Reconstructor:
         linear = camera.scale * camera.rotation[:2] * [[1], [-1]]
         offset = camera.centre + camera.scale * camera.translation[:2] * [1, -1]
         photo = np.column_stack([back[:, :2] @ linear, back[:, :2] @ offset + back[:, 2]])
+        roll = rotation_from_euler(jnp.array([0.0, 0.0, crop.roll]))
+        rotation = roll @ codes.rotation
         return Reconstruction(
-            self.model, *map(np.asarray, (codes.identity, z, codes.expression, codes.albedo, codes.light,
-                                          codes.rotation, rotation_to_euler(jnp.asarray(codes.rotation)), photo)),
+            self.model, *map(np.asarray, (
+                codes.identity, z, codes.expression, codes.albedo, turned_light(codes.light, crop.roll), rotation,
+                rotation_to_euler(rotation), photo)),
             landmarks68_px=transform_points(np.asarray(face.landmarks[0], np.float64), back), face_box=found.box,
-            presence=found.presence, score=found.score, fitted=self.fit)
+            presence=found.presence, score=found.score, fitted=self.fit if fitted is None else fitted)
 
     def _refined(self, crop, seen, codes):
         """The network's answer, moved to the observed points, then to the photo."""
@@ -189,12 +225,16 @@ class Reconstructor:
     def _prior(self, identity, expression):
         return fitting.standard_prior(self._points, 1, identity, expression)
 
-    def _observed(self, found, box):
-        """The detector's points [P, 2] that the model has, shares of a box (centre, side) from its corner."""
-        points = found.points[:, :2]
-        points = points if self._encoder is not None else ibug68(points)
-        return ((points - box[0]) / box[1] + 0.5).astype(np.float32)
-
     def _landmarks_of(self, fit):
         return np.asarray(self._project(self._landmarks, fit.identity, fit.expression[0], fit.rotation[0],
                                         fit.log_scale[0], fit.shift[0]))
+
+
+def turned_light(light: np.ndarray, degrees: float) -> np.ndarray:
+    """Spherical harmonics [9, 3], in the order of render.harmonics, of a light turned counter-clockwise about z."""
+    turned = np.array(light)
+    for first, second, times in ((2, 3, 1), (5, 6, 1), (7, 8, 2)):  # x and y; xz and yz; x^2 - y^2 and xy
+        cosine, sine = np.cos(np.deg2rad(times * degrees)), np.sin(np.deg2rad(times * degrees))
+        turned[first], turned[second] = (cosine * light[first] - sine * light[second],
+                                         sine * light[first] + cosine * light[second])
+    return turned
