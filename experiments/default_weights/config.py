@@ -30,7 +30,7 @@ def get_config():
     config.data.conditions.grey = 0.15
     config.rendered_photos = 4
     config.separate_heads = True
-    config.steps = 6500
+    config.steps = 4500
     config.ema_decay = 0.999
     config.save_every = 500
     config.optimiser.warmup_steps = 200

@@ -29,7 +29,7 @@ class Weights:
     about as many observations as it counts for; deviations: of points (share of the crop's side), and of codes from
     where they started; iterations: of Adam."""
 
-    photo: float = 60.0
+    photo: float = 100.0
     colour: float = 0.05
     points: float = 0.03
     identity: float = 0.3

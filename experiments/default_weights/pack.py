@@ -1,0 +1,132 @@
+"""Pack a finished run of config.py beside this file as the network that comes with the package.
+
+    python -m experiments.default_weights.pack --workdir=runs/default_weights [--out=sfm_jax/assets/photo_encoder.npz]
+
+Stores float16, averaged parameters where the run has any, neither its tables of people nor the basis; and the crop
+that cameras are relative to, so pack with the face model that the run has seen. Prints the file's size, and how far its
+answers are from the run's own on synthetic photos.
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict
+
+from sfm_jax.data.synthetic import Conditions, SyntheticPhotos
+from sfm_jax.geometry.rotation import rotation_angle
+from sfm_jax.inference.default_encoder import ASSET, FORMAT, SETTINGS, read_encoder
+from sfm_jax.inference.face import crop_frame
+from sfm_jax.morphable.default import load_default, load_population
+from sfm_jax.tasks.finished import load_encoder
+from sfm_jax.training.workdir import CONFIG_FILE
+
+LICENCE = ("CC0-1.0: trained on nothing but synthetic photos of the embedded face model (CC0 1.0), with a recognition "
+           "network in the public domain")
+LARGEST = 16e6  # bytes
+PHOTOS = 32
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workdir", required=True, help="of the finished run")
+    parser.add_argument("--out", default=ASSET, type=Path, help="the npz to write")
+    options = parser.parse_args()
+    try:
+        size = pack(options.workdir, options.out)
+    except ValueError as error:
+        parser.exit(2, f"pack: error: {error}\n")
+    print(f"{options.out}: {size / 1e6:.1f} MB; largest differences from {options.workdir} in {PHOTOS} photos:")
+    for name, value in differences(options.workdir, options.out).items():
+        print(f"  {name:<28} {value:.3g}")
+
+
+def pack(workdir: str | Path, out: Path) -> int:
+    """Write the npz (beside, then renamed); its size in bytes.
+
+    Raises:
+      ValueError: not a finished run on photos of the embedded model, one whose basis has learned, numbers that
+        float16 does not hold, or more than LARGEST bytes.
+    """
+    arrays = packed(Path(workdir))
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            np.savez_compressed(file, **arrays)
+        size = partial.stat().st_size
+        if size > LARGEST:
+            raise ValueError(f"{out}: would be {size / 1e6:.1f} MB, expected at most {LARGEST / 1e6:.0f}")
+        os.replace(partial, out)
+    finally:
+        partial.unlink(missing_ok=True)
+    return size
+
+
+def packed(workdir: Path) -> dict[str, np.ndarray]:
+    """The arrays of the file."""
+    encoder, params, state = load_encoder(workdir, "workdir")
+    config = json.loads((workdir / CONFIG_FILE).read_text())
+    for key, expected in (("model", "default"), ("basis", "")):
+        if config[key] != expected:
+            raise ValueError(f"workdir: {workdir}: config key {key!r}: found {config[key]!r}, expected {expected!r}")
+    if moved := float(np.abs(params["residual"]).max()):
+        raise ValueError(f"workdir: {workdir}: the basis has learned, by up to {moved:.2g} mm, which the file does not "
+                         "hold; expected a run with config.optimiser.multipliers.basis = 0")
+    report = workdir / "report.json"
+    if not report.is_file():
+        raise ValueError(f"workdir: {workdir}: found no {report.name}, expected a run that has finished")
+    texts = {"format": FORMAT, "licence": LICENCE, "report": report.read_text(),
+             "config": json.dumps({key: config[key] for key in SETTINGS})}
+    pivot, side = crop_frame(encoder.model)
+    trees = {"params": params["network"], "batch_stats": state["batch_stats"]}
+    return {**{key: np.asarray(text) for key, text in texts.items()},
+            "crop_frame": np.array([*pivot, side], np.float32),
+            "log_radius": np.asarray(params["log_radius"], np.float32),
+            **{key: _half(workdir, key, value) for key, value in flatten_dict(trees, sep="/").items()}}
+
+
+def differences(workdir: str | Path, out: Path) -> dict[str, float]:
+    """The largest differences between what the run's network and the packed one say of synthetic photos."""
+    encoder, *full = load_encoder(workdir, "workdir")
+    _, *half = read_encoder(out, detail=0)
+    model = load_default(1)
+    photos = SyntheticPhotos(model, load_population(), encoder.image_size, Conditions(), seed=0)
+    images = jax.jit(photos.__call__)(jnp.arange(PHOTOS))["image"]
+
+    @jax.jit
+    def answer(params, state, images):
+        prediction, _ = encoder.predict(params, state, images)
+        return prediction, encoder.decoder(params)(prediction.codes, encoder.image_size)
+
+    (prediction, face), (other, moved) = answer(*full, images), answer(*half, images)
+    codes, others = prediction.codes, other.codes
+    return {
+        "identity (deviations)": _largest(codes.identity, others.identity),
+        "expression (activations)": _largest(codes.expression, others.expression),
+        "albedo (deviations)": _largest(codes.albedo, others.albedo),
+        "rotation (degrees)": float(rotation_angle(codes.rotation, others.rotation).max()),
+        "light": _largest(codes.light, others.light),
+        "vertices (mm)": _largest(face.vertices, moved.vertices),
+        "landmarks (pixels)": _largest(face.landmarks, moved.landmarks),
+    }
+
+
+def _half(workdir, key, value):
+    with np.errstate(over="ignore"):
+        half = np.asarray(value).astype(np.float16)
+    if not np.isfinite(half).all():
+        raise ValueError(f"workdir: {workdir}: {key}: found up to {np.abs(value).max():.3g}, "
+                         "which float16 does not hold")
+    return half
+
+
+def _largest(first, second):
+    return float(jnp.abs(first - second).max())
+
+
+if __name__ == "__main__":
+    main()
