@@ -16,8 +16,9 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
 
 @pytest.fixture
 def trained(tmp_path, monkeypatch):
-    """A workdir as a run leaves it, in the current folder."""
+    """A workdir as a run leaves it, in the current folder, and the pictures of the documentation."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").symlink_to(README.parent / "docs")
     (tmp_path / "runs" / "stage1").mkdir(parents=True)
     base = load_default(0)
     SphereFaceModel(base=base, radius=jnp.float32(8.0)).save("runs/stage1/model.npz")
@@ -29,6 +30,11 @@ def test_python_block(block, trained):
     exec(compile(block, "README.md", "exec"), names)
     if "halfway" in names:
         assert names["halfway"].shape == (3642, 3) and names["vertices"].shape == (16, 14403, 3)
+    if "others" in names:
+        face = names["face"]
+        assert names["others"] == [] and face.fitted and abs(np.linalg.norm(face.z) - 1) < 1e-5
+        left, top, right, bottom = 175, 60, 275, 215  # around the one face of the photo
+        assert (np.abs(face.landmarks68_px - [(left + right) / 2, (top + bottom) / 2]) < [80, 110]).all()
     if "seen" in names:
         assert float(names["seen"].alpha.max()) == 1.0 and int(names["seen"].overflow) == 0
         assert np.isfinite(names["gradient"]).all() and float(jnp.abs(names["gradient"]).max()) > 0
