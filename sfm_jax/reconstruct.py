@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     from sfm_jax.inference.result_files import write_page
     from sfm_jax.training.compilation import enable_compilation_cache
 
-    enable_compilation_cache()
+    enable_compilation_cache(least_seconds=0.0)  # most of a short command is many small programs
     try:
         worker = _Worker(out, options)
     except (ValueError, OSError) as error:

@@ -114,12 +114,12 @@ def standard_prior(model: PointModel, frames: int = 1, identity_deviation: float
 
 def affine_pose(points: jax.Array, observed: jax.Array, weights: jax.Array):
     """rotation [3, 3], log_scale [], shift [2] of points [P, 3] seen at [P, 2]: the affine camera of least squares, and
-    the nearest weak perspective one. Exact for one that is."""
-    total = jnp.sum(weights)
+    the nearest weak perspective one. Exact for one that is; finite, and no more, of points that do not tell."""
+    total = jnp.maximum(jnp.sum(weights), 1e-9)
     middle, seen = (weights @ points / total, weights @ observed / total)
     centred = (points - middle) * weights[:, None]
     square = jnp.matmul(centred.T, points - middle, precision=_HIGHEST)
-    square = square + 1e-6 * jnp.trace(square) * jnp.eye(3)
+    square = square + (1e-6 * jnp.trace(square) + 1e-12) * jnp.eye(3)
     rows = jnp.linalg.solve(square, jnp.matmul(centred.T, observed - seen, precision=_HIGHEST)).T
     rows = rows * jnp.array([[1.0], [-1.0]])  # the image's y points down
     u, singular, vt = jnp.linalg.svd(rows, full_matrices=False)

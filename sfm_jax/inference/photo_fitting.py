@@ -33,7 +33,7 @@ class Weights:
     colour: float = 0.05
     points: float = 0.03
     identity: float = 0.3
-    expression: float = 0.1
+    expression: float = 0.2
     albedo: float = 1.0
     light: float = 0.5
     iterations: int = 60

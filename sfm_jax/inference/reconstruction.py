@@ -27,7 +27,7 @@ from sfm_jax.render import ambient
 FOREIGN_SIZE = 112  # pixels of the crops where there is no network to say
 POINT_SETTINGS = fitting.Settings(deviation=0.04, robust=3.0, hidden=0.2)
 UPRIGHT = 30.0  # degrees of roll up to which the network sees a face as it is in the photo
-NETWORK_IDENTITY, NETWORK_EXPRESSION = 0.5, 0.15  # deviations of a fit from the network's answer
+NETWORK_IDENTITY, NETWORK_EXPRESSION = 0.5, 0.4  # deviations of a fit from the network's answer
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,10 +9,10 @@ from sfm_jax.data.crop import crop_image
 from sfm_jax.data.damage import to_linear, to_srgb
 from sfm_jax.geometry.camera import Orthographic
 from sfm_jax.geometry.mesh import vertex_normals
-from sfm_jax.inference.face_renderer import capacities, shown_weights
+from sfm_jax.inference.face_renderer import shown_weights
 from sfm_jax.inference.reconstruction import Reconstruction
 from sfm_jax.morphable.model import MorphableModel
-from sfm_jax.render import SphericalHarmonics, surface
+from sfm_jax.render import SphericalHarmonics
 from sfm_jax.render.shading import harmonics
 from sfm_jax.render.uv import unwrap, uv_layout, vertices_to_map
 from sfm_jax.render.visibility import visibility
@@ -28,7 +28,6 @@ class Texturer:
     def __init__(self, model: MorphableModel, size: int = 512, resolution: int = 512):
         self.model, self.size, self.resolution = model, size, resolution
         self._layout = uv_layout(model.topology, size)
-        self._caps = capacities(model, model.mean, surface(model.topology.triangles), resolution)
         self._unwrap = jax.jit(self._unwrapped)
 
     def __call__(self, image: np.ndarray, found: Reconstruction) -> np.ndarray:
@@ -54,7 +53,7 @@ class Texturer:
     def _unwrapped(self, crop, vertices, camera, albedo, light):
         """Linear RGB of the photo and of the model, lit, and what is seen, of every texel."""
         size = (self.resolution, self.resolution)
-        ids = visibility(camera.project(vertices), self.model.topology.triangles, size, caps=self._caps, cull=True)
+        ids = visibility(camera.project(vertices), self.model.topology.triangles, size, cull=True)
         seen = unwrap(to_linear(crop), vertices, camera, self._layout, ids.triangle, least_cosine=LEAST_COSINE)
         normals = vertex_normals(vertices, self.model.topology.triangles) @ camera.rotation.T
         lit = albedo * jnp.maximum(harmonics(normals) @ SphericalHarmonics(light).coefficients, 0.05)
