@@ -1,0 +1,180 @@
+"""The protocols on errors that are known: meshes moved, scaled, swollen by a millimetre, turned and cut."""
+
+import numpy as np
+import pytest
+import trimesh
+from scipy.spatial.transform import Rotation
+
+from sfm_jax.evaluation.scan_to_mesh import (
+    NOW_LANDMARKS,
+    check_neutral,
+    cumulative_curve,
+    micc_errors,
+    now_crop,
+    now_errors,
+    region_errors,
+    summary,
+    surface_errors,
+)
+from sfm_jax.geometry.closest_point import closest_points
+from sfm_jax.geometry.icp import IDENTITY, Similarity, similarity_between
+from sfm_jax.morphable.default import load_default
+
+
+@pytest.fixture(scope="module")
+def face():
+    """vertices [V, 3], triangles [F, 3], the seven landmarks [7, 3]."""
+    model = load_default(0)
+    vertices = np.asarray(model.mean, np.float64)
+    return vertices, model.topology.triangles, vertices[model.topology.landmarks[list(NOW_LANDMARKS)]]
+
+
+def somewhere(factor=1.0, seed=0):
+    rng = np.random.default_rng(seed)
+    return Similarity(Rotation.random(rng=rng).as_matrix(), rng.normal(size=3) * 50, factor)
+
+
+def ball(radius=50.0, subdivisions=4):
+    mesh = trimesh.creation.icosphere(subdivisions=subdivisions, radius=radius)
+    return np.asarray(mesh.vertices), np.asarray(mesh.faces)
+
+
+def test_now_of_the_scan_itself_is_zero_in_any_unit_and_place(face):
+    vertices, triangles, landmarks = face
+    motion = somewhere(0.001)
+    found = now_errors(vertices, landmarks, motion.apply(vertices), triangles, motion.apply(landmarks))
+    assert found.report.converged and found.distances.max() < 1e-6
+    np.testing.assert_allclose(found.motion.scale, 1000, rtol=1e-6)
+
+
+def test_now_refines_wrong_landmarks(face):
+    vertices, triangles, landmarks = face
+    wrong = landmarks + 3.0 * np.random.default_rng(0).normal(size=(7, 3))
+    found = now_errors(vertices, landmarks, vertices, triangles, wrong)
+    assert found.distances.max() < 1e-6
+    before = similarity_between(wrong, landmarks, scale=True).apply(vertices) - vertices
+    assert np.linalg.norm(before, axis=1).mean() > 1
+
+
+def test_now_of_a_mesh_off_by_a_millimetre_along_its_normals():
+    """A closed surface that lies in the crop as a whole: no motion makes up for a millimetre, a scale does."""
+    (scan, _), (swollen, triangles) = ball(50.0), ball(51.0, subdivisions=6)  # fine: its facets are 3 um deep
+    landmarks = np.array([[-90.0, 20, 0], [-30, 20, 0], [30, 20, 0], [90, 20, 0], [0, -20, 0], [-40, -60, 9],
+                          [40, -60, 0]])
+    found = now_errors(scan, landmarks, swollen, triangles, landmarks, metrical=True)
+    np.testing.assert_array_equal(found.rows, np.arange(len(scan)))
+    np.testing.assert_allclose(found.distances, 1.0, atol=0.01)
+    aligned = now_errors(scan, landmarks, swollen, triangles, landmarks)
+    assert aligned.distances.max() < 0.01
+    np.testing.assert_allclose(aligned.motion.scale, 50 / 51, rtol=1e-4)
+
+
+def test_now_crops_as_the_official_code():
+    eyes, rest = [[-45.0, 0, 0], [-15, 0, 0], [15, 0, 0], [45, 0, 0]], [[0, -50, 20], [-25, -80, 0], [25, -80, 0]]
+    landmarks = np.array(eyes + rest)
+    centre, radius = now_crop(landmarks)
+    np.testing.assert_allclose(centre, [0, -35, 14])
+    np.testing.assert_allclose(radius, 1.4 * (90 + np.hypot(50, 20)) / 2)
+
+
+def test_faces_with_an_expression_are_refused(face):
+    vertices, triangles, landmarks = face
+    expression = np.zeros(51)
+    check_neutral(expression)
+    check_neutral(None)
+    expression[7] = 0.2
+    with pytest.raises(ValueError, match="expression: found a code of 0.2, expected 0"):
+        now_errors(vertices, landmarks, vertices, triangles, landmarks, expression=expression)
+    with pytest.raises(ValueError, match="expression"):
+        micc_errors(vertices, landmarks[4], vertices, triangles, IDENTITY, expression=expression)
+
+
+def test_wrong_landmarks_and_units_are_named(face):
+    vertices, triangles, landmarks = face
+    with pytest.raises(ValueError, match=r"scan_landmarks: found shape \(6, 3\), expected \(7, 3\)"):
+        now_errors(vertices, landmarks[:6], vertices, triangles, landmarks)
+    with pytest.raises(ValueError, match="do scan and landmarks have one unit"):
+        now_errors(vertices, landmarks / 1000, vertices, triangles, landmarks)
+
+
+def test_summary_and_curve_are_of_all_points_together():
+    distances = [np.array([0.0, 1.0, 2.0]), np.array([3.0, 10.0])]
+    assert summary(distances) == {"median": 2.0, "mean": 3.2, "std": pytest.approx(np.std([0, 1, 2, 3, 10]))}
+    np.testing.assert_allclose(cumulative_curve(distances, np.array([0, 2, 2.5, 20])), [20, 60, 60, 100])
+
+
+def test_micc_measures_across_the_plane_and_within_the_crop(face):
+    vertices, triangles, landmarks = face
+    tip = vertices[load_default(0).topology.landmarks[30]]
+    motion = somewhere(0.5)
+    start = similarity_between(motion.apply(landmarks), landmarks, scale=True)
+    found = micc_errors(vertices, tip, motion.apply(vertices), triangles, start)
+    assert found.distances.max() < 1e-5
+    assert np.linalg.norm(vertices[found.rows] - tip, axis=1).max() <= 95 < np.linalg.norm(vertices - tip, axis=1).max()
+    # Points beside a flat square: their distance to it is not 0, the distance to its plane is.
+    corners = np.array([[0.0, 0, 0], [100, 0, 0], [100, 100, 0], [0, 100, 0]])
+    grid = np.stack(np.meshgrid(np.linspace(-5, 105, 40), np.linspace(-5, 105, 40)), -1).reshape(-1, 2)
+    points = np.column_stack([grid, np.zeros(len(grid))])
+    flat = micc_errors(points, np.array([50.0, 50, 0]), corners, np.array([[0, 1, 2], [0, 2, 3]]), IDENTITY)
+    assert flat.distances.max() < 1e-6
+
+
+def test_a_mesh_off_by_a_millimetre_has_a_chamfer_distance_of_one():
+    truth, swollen = ball(50.0), ball(51.0)
+    found = surface_errors(swollen, truth)
+    np.testing.assert_allclose(found.chamfer, 1.0, atol=0.01)
+    assert found.completeness == 1.0 and found.normals < 1.5
+    assert surface_errors(truth, truth).chamfer < 1e-6
+
+
+def test_the_normal_error_of_a_tilted_square_is_its_angle():
+    corners, triangles = np.array([[0.0, 0, 0], [10, 0, 0], [10, 10, 0], [0, 10, 0]]), np.array([[0, 1, 2], [0, 2, 3]])
+    tilt = Rotation.from_euler("x", 12, degrees=True).as_matrix()
+    found = surface_errors((corners @ tilt.T, triangles), (corners, triangles), samples=2000)
+    np.testing.assert_allclose(found.normals, 12, atol=1e-6)
+
+
+def test_completeness_is_the_share_that_is_there():
+    vertices, triangles = ball()
+    upper = triangles[vertices[triangles].mean(1)[:, 1] > 0]
+    found = surface_errors((vertices, upper), (vertices, triangles), reach=1.0, samples=1500)
+    np.testing.assert_allclose(found.completeness, 0.5, atol=0.05)
+    assert found.chamfer < 0.05
+    with pytest.raises(ValueError, match="are the meshes aligned"):
+        surface_errors((vertices + 500, triangles), (vertices, triangles))
+
+
+@pytest.fixture(scope="module")
+def nose(face):
+    """vertices, triangles of the nose's region alone, and the landmarks on it."""
+    model = load_default(0)
+    vertices, triangles, _ = face
+    kept = model.topology.region("nose") > 0.5
+    number, landmarks = np.cumsum(kept) - 1, model.topology.landmarks
+    inside = triangles[kept[triangles].all(1)]
+    return vertices[kept], number[inside], vertices[landmarks[np.isin(landmarks, inside)]]
+
+
+def test_a_region_of_a_moved_mesh_has_no_error(face, nose):
+    vertices, triangles, _ = face
+    region, region_triangles, keypoints = nose
+    motion = somewhere()
+    found = region_errors(region, region_triangles, keypoints, motion.apply(vertices), triangles,
+                          motion.apply(keypoints))
+    assert found.distances.max() < 1e-2
+    np.testing.assert_allclose(found.motion.apply(motion.apply(vertices)), vertices, atol=2e-2)
+
+
+def test_a_region_knows_what_closest_points_do_not(face, nose):
+    """A nose stretched along its own surface: closest points see less of it than corresponding ones."""
+    vertices, triangles, _ = face
+    region, region_triangles, keypoints = nose
+    tip = keypoints.mean(0)
+
+    def longer(points):
+        return points + (points - tip) * [0.0, 0.15, 0.0]
+
+    found = region_errors(region, region_triangles, keypoints, longer(vertices), triangles, longer(keypoints))
+    truth = np.linalg.norm(found.motion.apply(longer(region)) - region, axis=1).mean()
+    closest = closest_points(found.motion.undo(region), longer(vertices), triangles).distances.mean()
+    assert closest < 0.85 * found.distances.mean() and found.distances.mean() < truth
