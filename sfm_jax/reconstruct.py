@@ -1,6 +1,6 @@
 """From photos to faces.
 
-    python -m sfm_jax.reconstruct PHOTO|FOLDER|VIDEO ... [--out=faces] [--fit] [--level=1] [--model=model.npz]
+    python -m sfm_jax.reconstruct PHOTO|FOLDER|VIDEO ... [--out=faces] [--fit] [--person] [--level=1] [--model=npz]
 
 For every face of every photo a folder OUT/PHOTO_1 with its mesh (face.obj, face.ply, face.glb), its parameters
 (params.json, params.npz) and a picture (overlay.png); for a video one of the face in it, frame by frame; and
@@ -42,8 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         return _refuse(error)
     entries, code = [], 0
-    for source, name in zip(sources, _names(sources), strict=True):
-        entry, failed = worker(source, name)
+    for entry, failed in worker.person(sources) if options.person else worker.all(sources):
         entries.append(entry)
         code = code or failed
     write_page(out / "index.html", entries)
@@ -114,16 +113,36 @@ class _Worker:
         self._reconstructor = Reconstructor(model, options.level, options.fit)
         self._texturer = Texturer(self._reconstructor.model)
 
-    def __call__(self, source, name):
-        """(the page's entry, exit code) of a photo or video."""
-        from sfm_jax.data.frames import VIDEO_SUFFIXES
+    def all(self, sources):
+        """(the page's entry, exit code) of each photo or video, one after the other."""
+        from rich.progress import track
+
+        pairs = list(zip(sources, _names(sources), strict=True))
+        for source, name in track(pairs, "faces", transient=True, disable=len(pairs) < 2):
+            try:
+                faces = self._video(source, name) if _is_video(source) else self._photo(source, name)
+            except ValueError as error:
+                yield _failed(source, error)
+            else:
+                yield self._told(source, faces)
+
+    def person(self, sources):
+        """As `all`, of photos that show one person: the largest face of each."""
+        photos = []
+        for source, name in zip(sources, _names(sources), strict=True):
+            try:
+                if _is_video(source):
+                    raise ValueError(f"{source}: a video, expected photos with --person")
+                photos.append((source, name, read_photo(source)))
+            except ValueError as error:
+                yield _failed(source, error)
+        found = self._reconstructor.person([image for *_, image in photos])
+        for (source, name, image), face in zip(photos, found, strict=True):
+            yield self._told(source, [] if face is None else [self._write(f"{name}_1", image, face)])
+
+    def _told(self, source, faces):
         from sfm_jax.inference.result_files import Entry
 
-        try:
-            faces = self._video(source, name) if source.suffix.lower() in VIDEO_SUFFIXES else self._photo(source, name)
-        except ValueError as error:
-            _refuse(error)
-            return Entry(str(source), problem=str(error)), 2
         if not faces:
             print(f"sfm_jax: {source}: {NO_FACE}", file=sys.stderr)
             return Entry(str(source), problem=NO_FACE), 3
@@ -131,14 +150,17 @@ class _Worker:
         return Entry(str(source), faces), 0
 
     def _photo(self, source, name):
+        image = read_photo(source)
+        return [self._write(f"{name}_{number}", image, found)
+                for number, found in enumerate(self._reconstructor(image), 1)]
+
+    def _write(self, folder, image, found):
+        """Files of a face; the folder's name."""
         from sfm_jax.inference.result_files import write_face
 
-        image, faces = read_photo(source), []
-        for number, found in enumerate(self._reconstructor(image), 1):
-            faces.append(f"{name}_{number}")
-            write_face(self._out / faces[-1], image, found, self._texturer(image, found), self._options.model,
-                       self._options.level)
-        return faces
+        write_face(self._out / folder, image, found, self._texturer(image, found), self._options.model,
+                   self._options.level)
+        return folder
 
     def _video(self, source, name):
         from sfm_jax.inference.video import reconstruct_video, write_video
@@ -148,6 +170,18 @@ class _Worker:
             return []
         write_video(self._out / f"{name}_1", source, found, self._texturer, self._options.model, self._options.level)
         return [f"{name}_1"]
+
+
+def _is_video(source):
+    from sfm_jax.data.frames import VIDEO_SUFFIXES
+
+    return source.suffix.lower() in VIDEO_SUFFIXES
+
+
+def _failed(source, error):
+    from sfm_jax.inference.result_files import Entry
+
+    return Entry(str(source), problem=str(error)), _refuse(error)
 
 
 def _names(sources):
@@ -181,6 +215,7 @@ def _options(argv):
     parser.add_argument("inputs", nargs="+", metavar="PHOTO|FOLDER|VIDEO")
     parser.add_argument("--out", default="faces", help="folder for the results (default: faces)")
     parser.add_argument("--fit", action="store_true", help="fit the network's answer to the photo")
+    parser.add_argument("--person", action="store_true", help="the photos show one person: one identity, fitted")
     parser.add_argument("--level", type=int, choices=(0, 1), default=1, help="of the embedded mesh (default: 1)")
     parser.add_argument("--model", default="default", metavar="NPZ", help="another face model; it is fitted")
     return parser.parse_args(argv)

@@ -26,7 +26,6 @@ from sfm_jax.render import ambient
 
 FOREIGN_SIZE = 112  # pixels of the crops where there is no network to say
 POINT_SETTINGS = fitting.Settings(deviation=0.04, robust=3.0, hidden=0.2)
-UPRIGHT = 30.0  # degrees of roll up to which the network sees a face as it is in the photo
 NETWORK_IDENTITY, NETWORK_EXPRESSION = 0.5, 0.4  # deviations of a fit from the network's answer
 
 
@@ -157,14 +156,13 @@ class Reconstructor:
         return results
 
     def crop(self, image: np.ndarray, found: DetectedFace) -> tuple[Crop, np.ndarray]:
-        """The crop around a face, as photos were cropped in training, upright if it is turned far; and the observed
-        points in it [P, 2], shares of its side."""
+        """The crop around a face, as photos were cropped in training, but upright; and the observed points in it [P, 2],
+        shares of its side."""
         points = found.points[:, :2] if self._encoder is not None else found.landmarks68
         corners = found.box.reshape(2, 2)
         centre, side = corners.mean(0), 2.0**0.5 * (corners[1] - corners[0]).max()
         fit = self._pose((points - centre) / side + 0.5, self._prior(0.3, 0.15))
         roll = float(rotation_to_euler(fit.rotation[0])[2])
-        roll = roll if abs(roll) > UPRIGHT else 0.0
         # Training's box is around the 68 landmarks, jaw and all: those of a face fitted to the points.
         turn = crop_affine((centre, side), self.size, -roll)
         landmarks = transform_points(centre + side * (self._landmarks_of(fit) - 0.5), turn)
@@ -185,7 +183,7 @@ class Reconstructor:
             return codes, np.zeros(0, np.float32)
         prediction, _ = self._predict(self._params, self._state, crop.image[None])
         codes = jax.tree.map(lambda leaf: leaf[0], prediction.codes)
-        codes = codes._replace(identity=codes.identity[:self._components])
+        codes = codes._replace(identity=codes.identity[:self._components], expression=jnp.clip(codes.expression, 0, 1))
         return codes, np.asarray(prediction.z[0])
 
     def described(self, codes: FaceCodes, z: np.ndarray, crop: Crop, found: DetectedFace, fitted: bool | None = None
