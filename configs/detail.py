@@ -8,8 +8,9 @@ said. Photos are people of the embedded population with known wrinkles, which tr
 
 The second takes about a quarter of an hour on two CPU cores. It writes report.html, report.json and, for some photos,
 detail/NUMBER/ with the displacement map, a normal map, the mesh and a turntable. Any finished run on photos can be the
-coarse one: --config.coarse=runs/stage2. Your own photos: --config.data.all=folder:photos; real ones in the report:
---config.data.shown=aflw:AFLW2000. Finer: --config.uv_size=512 --config.image_size=512.
+coarse one: --config.coarse=runs/stage2; so can the network that comes with the package, whose training knew the first
+5400 people: --config.coarse=default --config.data.persons=5400. Your own photos: --config.data.all=folder:photos;
+real ones in the report: --config.data.shown=aflw:AFLW2000. Finer: --config.uv_size=512 --config.image_size=512.
 """
 
 from ml_collections import ConfigDict
@@ -21,7 +22,7 @@ def get_config():
     config.seed = 0
 
     # Coarse faces.
-    config.coarse = "runs/detail_coarse"  # workdir of a finished run on photos
+    config.coarse = "runs/detail_coarse"  # workdir of a finished run on photos, or "default": the package's network
     config.model = "default"            # its face model
     config.detail = 0                   # and level
 

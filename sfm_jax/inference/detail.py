@@ -68,8 +68,8 @@ class DetailSpace:
         self.dense = dense_mesh(self.layout)
         self.mask, self.protected, texel = _masks(model, self.layout)
         self._free = (self.mask > 0).astype(np.float32)
-        self._blur = _gaussian(uv_size, broadest / texel) if broadest > 0 else np.zeros((uv_size, uv_size), np.float32)
-        self._share = np.maximum(self._blur @ self._free @ self._blur.T, 1e-6)
+        self._blur = _gaussian(uv_size, broadest / texel) if broadest > 0 else None
+        self._share = None if self._blur is None else np.maximum(self._blur @ self._free @ self._blur.T, 1e-6)
         self._skin = np.asarray(dense_vertices(jnp.asarray(shown_weights(model))[:, None], self.dense))
         self._coarse, self._fine = surface(model.topology.triangles), surface(self.dense.triangles)
         mean = rounded_vertices(jnp.asarray(model.mean), model.topology.triangles, self.dense)
@@ -126,6 +126,8 @@ class DetailSpace:
 
     def fine_part(self, raw: jax.Array) -> jax.Array:
         """A displacement [..., U, U] mm of what a network says: less what is broad, and masked."""
+        if self._blur is None:
+            return raw * self.mask
         broad = jnp.einsum("ij,...jk,lk->...il", self._blur, raw * self._free, self._blur) / self._share
         return (raw - broad) * self.mask
 

@@ -156,8 +156,8 @@ class Reconstructor:
         return results
 
     def crop(self, image: np.ndarray, found: DetectedFace) -> tuple[Crop, np.ndarray]:
-        """The crop around a face, as photos were cropped in training, but upright; and the observed points in it [P, 2],
-        shares of its side."""
+        """The crop around a face, as photos were cropped in training, but upright; and the observed points in it
+        [P, 2], shares of its side."""
         points = found.points[:, :2] if self._encoder is not None else found.landmarks68
         corners = found.box.reshape(2, 2)
         centre, side = corners.mean(0), 2.0**0.5 * (corners[1] - corners[0]).max()

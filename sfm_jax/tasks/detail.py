@@ -12,6 +12,7 @@ from sfm_jax.data.synthetic import Scene, SyntheticPhotos
 from sfm_jax.geometry.adjacency import face_table, neighbour_table
 from sfm_jax.geometry.mesh import triangle_normals, vertex_normals
 from sfm_jax.geometry.vector import normalise
+from sfm_jax.inference.default_encoder import load_default_encoder
 from sfm_jax.inference.detail import CHANNELS, DenseFace, DetailSpace
 from sfm_jax.inference.face import Face
 from sfm_jax.losses import detail as losses
@@ -29,7 +30,8 @@ class Detail:
 
     def __init__(self, config):
         self.config = config
-        self.encoder, *self._coarse = load_encoder(config.coarse, "coarse")
+        self.encoder, *self._coarse = (load_default_encoder(config.detail) if config.coarse == "default"
+                                       else load_encoder(config.coarse, "coarse"))
         self.model = open_model(config)
         if self.model.topology != self.encoder.model.topology:
             raise ValueError(f"coarse: {config.coarse}: is of model {self.encoder.model.name!r}, expected "
@@ -94,8 +96,9 @@ class Detail:
         displacement = self.space.fine_part(raw)
         vertices = self.space.displaced(base, displacement)
         shown = self.space.render(base, vertices)
-        terms = self._pictures(shown, photo) | self._maps(base, vertices, visible, raw, displacement)
-        terms |= self._surfaces(vertices)
+        normals = vertex_normals(vertices, self.space.dense.triangles)
+        terms = self._pictures(shown, photo) | self._maps(base, vertices, normals, visible, raw, displacement)
+        terms |= self._surfaces(vertices, normals)
         used = {name: term() for name, term in terms.items() if self.config.loss[name] > 0}
         return used, shown.overflow
 
@@ -106,10 +109,11 @@ class Detail:
 
         return {"photo": look_alike}
 
-    def _maps(self, base: DenseFace, vertices: jax.Array, visible: jax.Array, raw: jax.Array, displacement: jax.Array):
+    def _maps(self, base: DenseFace, vertices: jax.Array, normals: jax.Array, visible: jax.Array, raw: jax.Array,
+              displacement: jax.Array):
         """What keeps the map small; depth and normals are compared vertex by vertex, in the camera's axes."""
         moved = (vertices - base.vertices) @ base.camera.rotation[2]
-        tilted = vertex_normals(vertices, self.space.dense.triangles) - base.normals
+        tilted = normals - base.normals
         free = (jnp.asarray(self.space.mask) > 0).astype(jnp.float32)
         everywhere = jnp.ones(())
         return {
@@ -121,13 +125,12 @@ class Detail:
             "hidden": lambda: losses.capped_square(displacement, free * (1 - visible)),
         }
 
-    def _surfaces(self, vertices: jax.Array):
+    def _surfaces(self, vertices: jax.Array, normals: jax.Array):
         """Smoothness of the dense surface."""
         zone, triangles = self.config.dead_zone, self.space.dense.triangles
         return {
             "vertices": lambda: losses.roughness(vertices, self.neighbours, zone.vertices),
-            "vertex_normals": lambda: losses.roughness(
-                vertex_normals(vertices, triangles), self.neighbours, zone.vertex_normals),
+            "vertex_normals": lambda: losses.roughness(normals, self.neighbours, zone.vertex_normals),
             "triangle_normals": lambda: losses.roughness(
                 normalise(triangle_normals(vertices, triangles)), self.face_neighbours, zone.triangle_normals),
         }

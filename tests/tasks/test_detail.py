@@ -12,6 +12,7 @@ import toy
 from PIL import Image
 from tiny_runs import config
 
+from sfm_jax.inference.default_encoder import load_default_encoder
 from sfm_jax.inference.export import read_displacement
 from sfm_jax.morphable.default import load_default
 from sfm_jax.tasks import create_task
@@ -53,6 +54,16 @@ def test_coarse_faces_are_those_of_the_coarse_run(coarse, task):
     face = task.coarse_face({"coarse": {"params": params, "state": state}}, images)
     expected = encoder.decoder(params)(ours.codes, 32)
     np.testing.assert_allclose(face.vertices, expected.vertices, atol=1e-3)
+
+
+def test_the_packages_own_network_can_be_the_coarse_one(coarse):
+    task = create_task(config("detail", coarse, coarse="default"))
+    encoder, params, state = load_default_encoder(0)
+    images = jax.random.uniform(jax.random.key(0), (2, encoder.image_size, encoder.image_size, 3))
+    _, kept = task.init(jax.random.key(0), None)
+    codes = encoder.predict(params, state, images)[0].codes
+    np.testing.assert_allclose(task.coarse_face(kept, images).vertices,
+                               encoder.decoder(params)(codes, encoder.image_size).vertices, atol=1e-3)
 
 
 def test_true_faces_leave_only_the_wrinkles_to_explain(task, found):
