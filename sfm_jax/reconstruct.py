@@ -45,7 +45,10 @@ def main(argv: list[str] | None = None) -> int:
     for entry, failed in worker.person(sources) if options.person else worker.all(sources):
         entries.append(entry)
         code = code or failed
-    write_page(out / "index.html", entries)
+    try:
+        write_page(out / "index.html", entries)
+    except OSError as error:
+        return _refuse(error)
     print(f"{out / 'index.html'}: {sum(len(entry.faces) for entry in entries)} faces")
     return code
 
@@ -63,14 +66,27 @@ def reconstruct(image, *, fit: bool = False, model=None, detail: int = 1, closes
     Raises:
       ValueError: not a photo, or ai-edge-litert is not installed.
     """
-    return _reconstructor(model, detail, fit)(read_photo(image), closest)
+    return _reconstructor(_Itself(model), detail, fit)(read_photo(image), closest)
+
+
+class _Itself:
+    """Something without a hash, such as a model, as a key: equal to itself alone."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __eq__(self, other):
+        return self.value is other.value
+
+    def __hash__(self):
+        return id(self.value)
 
 
 @functools.lru_cache(maxsize=4)
 def _reconstructor(model, detail, fit):
     from sfm_jax.inference.reconstruction import Reconstructor
 
-    return Reconstructor(model, detail, fit)
+    return Reconstructor(model.value, detail, fit)
 
 
 def read_photo(source):
@@ -87,7 +103,7 @@ def find_sources(inputs: list[str]) -> list[Path]:
     sources = []
     for name in inputs:
         path = Path(name)
-        if not path.exists():
+        if not os.path.exists(path):  # Path.exists raises for names that are too long
             raise ValueError(f"{path}: no such file or folder")
         if not path.is_dir():
             sources.append(path)
@@ -111,7 +127,8 @@ class _Worker:
         model = None if options.model == "default" else MorphableModel.load(options.model)
         self._out, self._options = out, options
         self._reconstructor = Reconstructor(model, options.level, options.fit)
-        self._texturer = Texturer(self._reconstructor.model)
+        shown = self._reconstructor.model
+        self._texturer = Texturer(shown) if len(shown.topology.uv) else None
 
     def all(self, sources):
         """(the page's entry, exit code) of each photo or video, one after the other."""
@@ -121,7 +138,7 @@ class _Worker:
         for source, name in track(pairs, "faces", transient=True, disable=len(pairs) < 2):
             try:
                 faces = self._video(source, name) if _is_video(source) else self._photo(source, name)
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 yield _failed(source, error)
             else:
                 yield self._told(source, faces)
@@ -138,7 +155,12 @@ class _Worker:
                 yield _failed(source, error)
         found = self._reconstructor.person([image for *_, image in photos])
         for (source, name, image), face in zip(photos, found, strict=True):
-            yield self._told(source, [] if face is None else [self._write(f"{name}_1", image, face)])
+            try:
+                faces = [] if face is None else [self._write(f"{name}_1", image, face)]
+            except (ValueError, OSError) as error:
+                yield _failed(source, error)
+            else:
+                yield self._told(source, faces)
 
     def _told(self, source, faces):
         from sfm_jax.inference.result_files import Entry
@@ -158,8 +180,8 @@ class _Worker:
         """Files of a face; the folder's name."""
         from sfm_jax.inference.result_files import write_face
 
-        write_face(self._out / folder, image, found, self._texturer(image, found), self._options.model,
-                   self._options.level)
+        texture = self._texturer and self._texturer(image, found)
+        write_face(self._out / folder, image, found, texture, self._options.model, self._options.level)
         return folder
 
     def _video(self, source, name):

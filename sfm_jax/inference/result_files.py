@@ -9,6 +9,7 @@ import html
 import json
 import os
 import shutil
+import urllib.parse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -43,7 +44,13 @@ SIDE_YAW, OPACITY = 40.0, 0.7  # degrees; of the clay over the photo
 
 @contextlib.contextmanager
 def complete(folder: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `folder` when all went well, in place of one that was there."""
+    """A temporary folder that becomes `folder` when all went well, in place of an earlier result that was there.
+
+    Raises:
+      ValueError: something else is there.
+    """
+    if folder.exists() and not (folder / "params.json").is_file():
+        raise ValueError(f"{folder}: is in the way, expected nothing or an earlier result, with a params.json")
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     partial.mkdir(parents=True)
     try:
@@ -55,7 +62,7 @@ def complete(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def write_face(folder: Path, image: np.ndarray, found: Reconstruction, texture: np.ndarray, model_name: str,
+def write_face(folder: Path, image: np.ndarray, found: Reconstruction, texture: np.ndarray | None, model_name: str,
                detail: int) -> None:
     """All files of one face of a photo uint8 [H, W, 3]:
 
@@ -63,11 +70,11 @@ def write_face(folder: Path, image: np.ndarray, found: Reconstruction, texture: 
     face.glb: the neutral face, with every expression as a morph target, set to those of the photo; params.npz and
     params.json, see PARAMETERS; overlay.png: photo, face over it, landmarks, and the shape by itself.
 
-    texture: [T, T, 3] sRGB. model_name: "default" or the file of the model; detail: its level.
+    texture: [T, T, 3] sRGB; None: a model without UVs has none. model_name: "default" or the file of the model; detail:
+    its level.
     """
     topology, vertices, neutral = found.model.topology, found.vertices(), found.vertices(neutral=True)
-    has_uv = topology.uv is not None and len(topology.uv)
-    uv = {"uv": topology.uv, "uv_triangles": topology.uv_triangles, "texture": texture} if has_uv else {}
+    uv = {} if texture is None else {"uv": topology.uv, "uv_triangles": topology.uv_triangles, "texture": texture}
     with complete(folder) as place:
         export.write_obj(place / "face.obj", vertices, topology.triangles, **uv)
         export.write_ply(place / "face.ply", vertices, topology.triangles, colours=to_srgb(found.colours()))
@@ -99,9 +106,9 @@ def rounded(value: np.ndarray):
     return value.tolist() if value.dtype == bool else np.round(value.astype(np.float64), 5).tolist()
 
 
-def overlay(image: np.ndarray, found: Reconstruction, texture: np.ndarray) -> np.ndarray:
+def overlay(image: np.ndarray, found: Reconstruction, texture: np.ndarray | None) -> np.ndarray:
     """uint8 [T, 5 T + gaps, 3]: the photo around the face; the shape over it; its landmarks; the shape in clay from the
-    front; with its texture from the side."""
+    front; with its texture, or the model's colours, from the side."""
     corners = np.concatenate([found.face_box.reshape(2, 2), found.landmarks68_px])
     low, high = corners.min(0), corners.max(0)
     side = 1.35 * (high - low).max()
@@ -124,7 +131,7 @@ def laid_over(image: np.ndarray, found: Reconstruction | None, longest: int) -> 
     """A photo or frame uint8 with the shape over it, if any, its sides even and at most `longest` pixels."""
     height, width = image.shape[:2]
     zoom = min(1.0, longest / max(height, width))
-    size = (max(2, int(width * zoom) // 2 * 2), max(2, int(height * zoom) // 2 * 2))
+    size = (max(2, round(width * zoom) // 2 * 2), max(2, round(height * zoom) // 2 * 2))
     small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
     if found is None:
         return small
@@ -147,7 +154,9 @@ def _laid_over(square, found, corner, side):
 
 
 def _vertex_colours(found, texture):
-    """sRGB [V, 3]: the texture at the vertices."""
+    """sRGB [V, 3]: the texture at the vertices, or the skin's colours."""
+    if texture is None:
+        return to_srgb(found.colours())
     topology = found.model.topology
     uv = np.zeros((len(found.model.mean), 2))
     uv[topology.triangles] = topology.uv[topology.uv_triangles]
@@ -183,11 +192,12 @@ def write_page(path: Path, entries: Sequence[Entry], title: str = "Faces") -> No
             parts.append(f"<p>{html.escape(entry.problem)}</p>")
         for face in entry.faces:
             files = sorted(file.name for file in (path.parent / face).iterdir() if file.suffix != ".mtl")
-            links = " · ".join(f'<a href="{html.escape(face)}/{name}">{name}</a>' for name in files)
+            place = urllib.parse.quote(face)
+            links = " · ".join(f'<a href="{place}/{name}">{name}</a>' for name in files)
             pictures = "".join(
-                f'<{tag} src="{html.escape(face)}/{name}" style="width:100%"></{tag}>' if tag == "video controls" else
-                f'<{tag} src="{html.escape(face)}/{name}" alt="{name}" style="width:100%">'
-                for name, tag in (("overlay.png", "img"), ("overlay.mp4", "video controls")) if name in files)
+                f'<video controls src="{place}/{name}" style="width:100%"></video>' if tag == "video" else
+                f'<img src="{place}/{name}" alt="{name}" style="width:100%">'
+                for name, tag in (("overlay.png", "img"), ("overlay.mp4", "video")) if name in files)
             facts = html.escape(_facts(path.parent / face))
             parts.append(f"<figure class=wide>{pictures}<figcaption>{facts}<br>{links}</figcaption></figure>")
     text = (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '

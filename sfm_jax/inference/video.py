@@ -86,7 +86,8 @@ def smoothed(seen: list[Reconstruction | None], deviation: float) -> list[Recons
     return faces
 
 
-def write_video(folder: Path, path: Path, video: VideoFaces, texturer: Texturer, model_name: str, detail: int) -> None:
+def write_video(folder: Path, path: Path, video: VideoFaces, texturer: Texturer | None, model_name: str, detail: int
+                ) -> None:
     """The files of result_files.write_face for the frame that shows the face best, neutral; params.npz and params.json
     with an entry for every frame in PER_FRAME, and found, fps; overlay.mp4, the shape over the video."""
     best = best_frame(video)
@@ -94,7 +95,8 @@ def write_video(folder: Path, path: Path, video: VideoFaces, texturer: Texturer,
     image = next(frame for index, frame in enumerate(frames) if index == best)
     face = video.faces[best]
     with result_files.complete(folder) as place:
-        result_files.write_face(place / "face", image, face, texturer(image, face), model_name, detail)
+        texture = texturer and texturer(image, face)
+        result_files.write_face(place / "face", image, face, texture, model_name, detail)
         for file in (place / "face").iterdir():
             file.rename(place / file.name)
         (place / "face").rmdir()
