@@ -291,7 +291,7 @@ def test_view_is_the_warp_of_the_whole_photo(centre, side):
 
 def test_missing_runtime_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
-    with pytest.raises(ValueError, match=r"ai-edge-litert: pip install sfm-jax\[photo\]"):
+    with pytest.raises(ValueError, match=r"ai-edge-litert: pip install ai-edge-litert"):
         FaceDetector()
 
 
