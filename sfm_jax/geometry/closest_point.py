@@ -44,7 +44,7 @@ class Surface:
         a, b, c = corners.astype(np.float32).transpose(1, 2, 0)
         self._table = np.concatenate([a, b - a, c - a])
         seeds, self._owner, self._radius = _seeds(corners)
-        self._tree = cKDTree(seeds, balanced_tree=False, compact_nodes=False)
+        self._tree = cKDTree(seeds, balanced_tree=False)
 
     @functools.cached_property
     def normals(self) -> np.ndarray:

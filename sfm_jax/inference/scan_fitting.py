@@ -122,6 +122,8 @@ def fit_scan(model: MorphableModel, points: np.ndarray, *, normals: np.ndarray |
     if how == "search":
         start = problem.best_of(find_starts(model, sample, scale))
     state, report = problem.solve(start, how)
+    if not report.used:
+        raise ValueError("points: none came to lie on the face, expected a scan of one (and outward normals)")
     vertices = problem.vertices(state)
     if displace:
         more = np.random.default_rng(settings.seed).permutation(len(points))[:5 * settings.samples]
@@ -234,8 +236,6 @@ class _Problem:
                 break
         matches = self.match(state.motion, self.vertices(state))
         used = float((matches.weights > 0).mean())
-        if not used:
-            raise ValueError("points: none came to lie on the face, expected a scan of one (and outward normals)")
         deviation = float(matches.deviation * state.motion.scale)
         return state, ScanReport(how, converged, len(moves), deviation, used, tuple(moves))
 

@@ -14,10 +14,10 @@ from sfm_jax.geometry.icp import Similarity, icp
 from sfm_jax.morphable.model import MorphableModel
 
 _ROTATIONS, _POINTS, _VERTICES = 600, 200, 3000
-_ROUNDS = ((6, 120), (8, 24), (16, 10))  # so many steps, then the best so many go on
+_ROUNDS = ((6, 120), (8, 24), (16, 6))  # so many steps, then the best so many that differ go on
 _KEPT = 0.8  # share of the points, the nearest, that pull
 _CUTOFF = 8.0  # mm: what is farther counts as this far
-_DIFFERENT = np.deg2rad(15)
+_DIFFERENT = np.deg2rad(15)  # between rotations that are not the same to the search
 
 
 def find_starts(model: MorphableModel, points: np.ndarray, scale: bool = False, count: int = 3) -> list[Similarity]:
@@ -36,7 +36,7 @@ def find_starts(model: MorphableModel, points: np.ndarray, scale: bool = False, 
     for steps, kept in _ROUNDS:
         for _ in range(steps):
             turns, shifts, cost = _trimmed_step(tree, few, turns, shifts)
-        best = np.argsort(cost)[:kept]
+        best = _different(turns, np.argsort(cost), kept)
         turns, shifts = turns[best], shifts[best]
     surface, middle = Surface(mean, model.topology.triangles), points.mean(0)
     more = rng.permutation(points)[:4 * _POINTS]
@@ -45,12 +45,8 @@ def find_starts(model: MorphableModel, points: np.ndarray, scale: bool = False, 
         start = Similarity(turn.T, middle - size * turn.T @ shift, size)
         result = icp(surface, more, start, scale=scale, cutoff=_CUTOFF * size, iterations=20)
         found.append((result.report.residuals[-1] / result.motion.scale, result.motion))
-    different = []
-    for _, motion in sorted(found, key=lambda pair: pair[0]):
-        angles = [Rotation.from_matrix(motion.rotation.T @ other.rotation).magnitude() for other in different]
-        if len(different) < count and min(angles, default=np.inf) > _DIFFERENT:
-            different.append(motion)
-    return different
+    order = np.argsort([misfit for misfit, _ in found])
+    return [found[k][1] for k in _different(np.stack([motion.rotation for _, motion in found]), order, count)]
 
 
 def spread_rotations(count: int) -> np.ndarray:
@@ -77,6 +73,16 @@ def _trimmed_step(tree, points, turns, shifts):
     turn = u @ vt
     shifts = goal + np.einsum("rij,rj->ri", turn, shifts - middle)
     return turn @ turns, shifts, (weights * away**2).sum(1)
+
+
+def _different(rotations, order, count):
+    """The first `count` indices in `order` whose rotations [R, 3, 3] differ from those before them."""
+    chosen = []
+    for k in order:
+        cosines = (np.einsum("nij,ij->n", rotations[chosen], rotations[k]) - 1) / 2
+        if len(chosen) < count and (cosines < np.cos(_DIFFERENT)).all():
+            chosen.append(int(k))
+    return chosen
 
 
 def _radius(points):

@@ -168,6 +168,12 @@ def test_units_are_told_by_the_size(full, factor, message):
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
+def test_a_start_from_where_no_face_is_seen_is_an_error(full):
+    far = Similarity(np.eye(3), np.array([0.0, 0.0, 3000.0]), 1.0)
+    with pytest.raises(ValueError, match="points: none came to lie on the face"):
+        fit_scan(full, np.asarray(full.mean)[:500], start=far, settings=Settings(iterations=1))
+
+
 def test_wrong_shapes_are_named(full):
     points = np.asarray(full.mean)
     with pytest.raises(ValueError, match=r"points: row 3 is"):
