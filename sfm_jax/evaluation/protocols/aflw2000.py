@@ -1,0 +1,168 @@
+"""AFLW2000-3D: the normalised mean error of 68 landmarks by yaw (Zhu et al., CVPR 2016).
+
+As the authors' benchmark of 3DDFA computes it: `landmarks.nme_percent` and `landmarks.by_yaw`. The balanced subset has
+as many faces in every bin as the smallest one has, drawn by a seed: papers after Zhu et al. use one of 696 faces, but
+which ones was not published. Coordinates are ours, the first pixel's centre at 0.5: half a pixel is .2 % of a face of
+250 pixels.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import scipy.io
+
+from sfm_jax.evaluation import figures, landmarks
+from sfm_jax.evaluation.protocols import published
+from sfm_jax.evaluation.protocols.bootstrap import interval
+from sfm_jax.evaluation.protocols.landmark_files import POINTS, read_array, read_predictions
+from sfm_jax.evaluation.protocols.matching import common_names, files_by_name, listed
+from sfm_jax.evaluation.protocols.outcome import Estimate, Outcome, Row
+
+BINS = tuple(f"{low}-{high}" for low, high in landmarks.YAW_BINS)
+COLUMNS = (*BINS, "mean", "all faces")
+LEAST_OVERLAP = 0.3  # of the boxes of a found face and the true one
+CURVE_END = 10.0  # per cent
+
+
+class Truth(NamedTuple):
+    """names, sorted; points [N, 68, 2] pixels, the first one's centre at 0.5; yaw [N] degrees."""
+
+    names: tuple[str, ...]
+    points: np.ndarray
+    yaw: np.ndarray
+
+
+def read_truth(folder: str | Path, reannotated: str | Path | None = None, yaws: str | Path | None = None,
+               first_pixel: float = 1.0) -> Truth:
+    """The .mat files of AFLW2000-3D as published: `pt3d_68`, and the yaw of `Pose_Para`.
+
+    reannotated: other landmarks, as `read_predictions` reads them, such as 3DDFA's AFLW2000-3D-Reannotated.pts68.npy;
+    first_pixel: where the centre of the first pixel is in these, MATLAB's 1 by default. yaws: a .npy [N] of degrees in
+    the order of the names, such as 3DDFA's AFLW2000-3D.pose.npy, whose bins are not quite those of Pose_Para.
+
+    Raises:
+      ValueError: a file that is missing or wrong, or landmarks of other photos.
+    """
+    files = files_by_name(folder, (".mat",), "the .mat files of AFLW2000-3D")
+    names, labels = tuple(files), [_read_mat(path) for path in files.values()]
+    points, yaw = np.stack([one[0] for one in labels]), np.array([one[1] for one in labels])
+    if reannotated is not None:
+        other = read_predictions(reannotated, names, first_pixel)
+        common_names(other, names, f"{reannotated} and {folder}")
+        points = np.stack([other[name][0] for name in names])
+    if yaws is not None:
+        yaw = read_array(Path(yaws)).ravel()
+        if yaw.shape != (len(names),) or not np.isfinite(yaw).all():
+            raise ValueError(f"{yaws}: found shape {yaw.shape}, expected {len(names)} finite numbers, degrees of yaw")
+    return Truth(names, points, yaw)
+
+
+def evaluate(truth: Truth, predictions: dict[str, np.ndarray], name: str = "predictions", detected: bool = False,
+             partial: bool = False, seed: int = 0) -> Outcome:
+    """The table of predictions {name: [F, 68, 2]}, F faces found in the photo, against the truth.
+
+    Of several faces the one counts whose box overlaps most with the true one's. detected: the faces come from a
+    detector, so that F may be 0, and a face that hardly overlaps is another person's: the labelled one is then not
+    found. Means are over the faces that were found; the curve is over all. partial: predictions of some photos do.
+
+    Raises:
+      ValueError: names that do not match, or no face found at all.
+    """
+    names = common_names(predictions, truth.names, f"{name} and truth", partial)
+    rows = [truth.names.index(one) for one in names]
+    points, yaw = truth.points[rows], truth.yaw[rows]
+    chosen = [_face_of(predictions[one], true, detected) for one, true in zip(names, points, strict=True)]
+    found = np.array([one is not None for one in chosen])
+    if not found.any():
+        raise ValueError(f"{name}: found none of the {len(names)} labelled faces")
+    nme = np.full(len(names), np.nan)
+    nme[found] = landmarks.nme_percent(np.stack([one for one in chosen if one is not None]), points[found])
+    bins = bin_numbers(yaw)
+    balanced = balanced_rows(np.flatnonzero(found), bins, seed)
+    told = f"{found.sum()} of {len(truth.names)} faces"
+    table = [Row(f"{name} ({told})", _estimates(nme[found], yaw[found], seed))]
+    notes = [f"Faces by bin: {', '.join(f'{title}: {np.sum(bins[found] == k)}' for k, title in enumerate(BINS))}; "
+             "the mean is that of the bins."]
+    if len(balanced):
+        share = len(balanced) // len(BINS)
+        table.append(Row(f"{name}, balanced (3 x {share}, seed {seed})",
+                         _estimates(nme[balanced], yaw[balanced], seed)))
+    else:
+        notes.append("A bin is empty: no balanced subset, and a mean of the others, which flatters.")
+    if not found.all():
+        notes.append(f"No face found in {np.sum(~found)} of {len(names)} photos, left out of the means and failures in "
+                     f"the curve: {listed(np.array(names)[~found])}.")
+    samples = [{"name": one, "yaw_degrees": float(degrees), "bin": BINS[number], "found": int(there),
+                "nme_percent": float(value), "balanced": int(row in balanced)}
+               for row, (one, degrees, number, there, value) in enumerate(
+                   zip(names, yaw, bins, found, nme, strict=True))]
+    return Outcome("aflw2000", "AFLW2000-3D: mean error of 68 landmarks over sqrt(width * height) of the true box, in "
+                   "per cent, by degrees of yaw", COLUMNS, tuple(table), tuple(samples), published.AFLW2000,
+                   tuple(notes), {"curve": _curve(nme, bins)})
+
+
+def bin_numbers(yaw: np.ndarray) -> np.ndarray:
+    """0, 1 or 2 for each of yaw [N], in degrees of either sign; 30 and 60 belong to the bin below."""
+    return np.digitize(np.abs(yaw), [high for _, high in landmarks.YAW_BINS[:-1]], right=True)
+
+
+def balanced_rows(rows: np.ndarray, bins: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Of rows [n], sorted, equally many of each bin, drawn without replacement; none where a bin is empty."""
+    members = [rows[bins[rows] == number] for number in range(len(BINS))]
+    share, rng = min(map(len, members)), np.random.default_rng(seed)
+    return np.sort(np.concatenate([rng.permutation(one)[:share] for one in members]))
+
+
+def _estimates(nme, yaw, seed):
+    bins, everyone = bin_numbers(yaw), np.arange(len(nme))
+    values = {}
+    for column, value in landmarks.by_yaw(nme, yaw).items():
+        rows = everyone if column == "mean" else np.flatnonzero(bins == BINS.index(column))
+        values[column] = Estimate(value, *interval(
+            lambda drawn, rows=rows: landmarks.by_yaw(nme[rows[drawn]], yaw[rows[drawn]])["mean"],
+            np.arange(len(rows)), bins[rows], seed=seed))
+    return values | {"all faces": Estimate(float(nme.mean()), *interval(lambda rows: nme[rows].mean(), everyone,
+                                                                        seed=seed))}
+
+
+def _face_of(faces, truth, detected):
+    """The one of faces [F, 68, 2] that is at the truth [68, 2], None if there is none."""
+    if len(faces) == 0:
+        return None
+    shares = [_overlap(face, truth) for face in faces]
+    best = int(np.argmax(shares))
+    return None if detected and shares[best] < LEAST_OVERLAP else faces[best]
+
+
+def _overlap(a, b):
+    """Intersection over union of the boxes of landmarks."""
+    low, high = np.maximum(a.min(0), b.min(0)), np.minimum(a.max(0), b.max(0))
+    shared = np.clip(high - low, 0, None).prod()
+    return shared / (np.ptp(a, axis=0).prod() + np.ptp(b, axis=0).prod() - shared)
+
+
+def _curve(nme, bins):
+    limits = np.linspace(0, CURVE_END, 201)
+
+    def within(values):
+        return limits, 100 * np.mean(np.nan_to_num(values, nan=np.inf)[:, None] <= limits, axis=0)
+
+    series = {f"{title} degrees": within(nme[bins == number]) for number, title in enumerate(BINS)
+              if (bins == number).any()}
+    return figures.curves(series | {"all": within(nme)}, "normalised mean error, %", "faces, %")
+
+
+def _read_mat(path):
+    try:
+        labels = scipy.io.loadmat(path)
+    except Exception as error:  # damaged files make the reader raise whatever their bytes led it to
+        raise ValueError(f"{path}: not a readable .mat file ({error})") from None
+    for key in ("pt3d_68", "Pose_Para"):
+        if key not in labels:
+            raise ValueError(f"{path}: key '{key}' is missing, expected a label of AFLW2000-3D")
+    points, pose = np.asarray(labels["pt3d_68"], np.float64), np.asarray(labels["Pose_Para"], np.float64).ravel()
+    if points.shape != (3, POINTS) or len(pose) < 3 or not np.isfinite(points).all() or not np.isfinite(pose[1]):
+        raise ValueError(f"{path}: pt3d_68 and Pose_Para: found shapes {points.shape} and {pose.shape}, expected "
+                         f"(3, {POINTS}) and (7,), finite")
+    return points[:2].T - 0.5, np.degrees(pose[1])  # MATLAB's first pixel is (1, 1)

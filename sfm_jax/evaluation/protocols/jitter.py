@@ -1,0 +1,97 @@
+"""Jitter of a video's landmarks or vertices: how much they tremble from frame to frame.
+
+The measure is ours: the rms length of the second difference x[t-1] - 2 x[t] + x[t+1] over sqrt(6). Of points that move
+slowly under white noise of standard deviation s per coordinate it is s sqrt(D), D coordinates; of a steady motion it is
+0. With a truth it is asked of the difference, so that true shaking does not count.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from sfm_jax.evaluation import figures
+from sfm_jax.evaluation.protocols.bootstrap import interval
+from sfm_jax.evaluation.protocols.landmark_files import read_array, read_arrays
+from sfm_jax.evaluation.protocols.matching import common_names, files_by_name, parameter_files
+from sfm_jax.evaluation.protocols.outcome import Estimate, Outcome, Row
+
+COLUMNS = ("jitter", "shake", "motion")
+LEAST_FRAMES = 3
+
+
+def read_tracks(place: str | Path) -> dict[str, np.ndarray]:
+    """{video: points [T, P, 2 or 3]} of a folder of videos' folders by the reconstruct command (their landmarks, in
+    pixels), of .npy files, or of an .npz by name. ValueError names what is wrong."""
+    place = Path(place)
+    if place.suffix == ".npz":
+        tracks = read_arrays(place)
+    elif place.suffix == ".npy":
+        tracks = {place.stem: read_array(place)}
+    elif found := parameter_files(place):
+        tracks = {name: read_arrays(paths[0]).get("landmarks68_px", np.empty(0)) for name, paths in found.items()}
+    else:
+        tracks = {name: read_array(path) for name, path in files_by_name(place, (".npy",), "points of videos").items()}
+    for name, track in tracks.items():
+        check_track(track, f"{place}: {name}")
+    return tracks
+
+
+def check_track(track: np.ndarray, where: str) -> None:
+    """ValueError unless a track is [T, P, 2 or 3], finite, of at least three frames."""
+    if track.ndim != 3 or track.shape[2] not in (2, 3) or len(track) < LEAST_FRAMES:
+        raise ValueError(f"{where}: found points of shape {track.shape}, expected [T, P, 2] or [T, P, 3] of at least "
+                         f"{LEAST_FRAMES} frames of a video")
+    if not np.isfinite(track).all():
+        frame = int(np.argmin(np.isfinite(track).all((1, 2))))
+        raise ValueError(f"{where}: frame {frame} holds NaN or infinite numbers")
+
+
+def jitter(track: np.ndarray) -> np.ndarray:
+    """[T - 2] of a track [T, P, D]: the rms over points of the second difference's length, over sqrt(6)."""
+    second = track[:-2] - 2 * track[1:-1] + track[2:]
+    return np.sqrt(np.square(second).sum(-1).mean(-1) / 6)
+
+
+def evaluate(tracks: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray] | None = None,
+             name: str = "predictions", unit: str = "px", partial: bool = False, seed: int = 0) -> Outcome:
+    """The table of tracks {video: [T, P, D]}, minus those of the truth where there are some.
+
+    Columns: jitter, rms over all frames; shake, the 95th percentile of frames; motion, the rms distance that a point
+    goes from frame to frame, beside which the jitter is to be seen. Intervals draw videos, or, of one, its frames.
+
+    Raises:
+      ValueError: names or shapes that do not match.
+    """
+    names = sorted(tracks)
+    if truth is not None:
+        names = common_names(tracks, truth, f"{name} and truth", partial)
+    values, motions = [], []
+    for one in names:
+        track = np.asarray(tracks[one], np.float64)
+        if truth is not None:
+            if truth[one].shape != track.shape:
+                raise ValueError(f"{one}: found points of shape {track.shape}, the truth has {truth[one].shape}")
+            track = track - truth[one]
+        values.append(jitter(track))
+        motions.append(np.sqrt(np.square(np.diff(np.asarray(tracks[one], np.float64), axis=0)).sum(-1).mean()))
+    video = np.repeat(np.arange(len(names)), [len(one) for one in values])
+    every = np.concatenate(values)
+
+    def both(rows):
+        return np.array([np.sqrt(np.square(every[rows]).mean()), np.quantile(every[rows], 0.95)])
+
+    # Neighbouring frames share noise: of one video blocks of three are drawn.
+    groups = video if len(names) > 1 else np.arange(len(every)) // 3
+    measured = list(map(Estimate, both(np.arange(len(every))), *interval(both, groups, seed=seed)))
+    measured.append(Estimate(float(np.sqrt(np.square(motions).mean()))))
+    samples = [{"video": one, "frames": len(tracks[one]), "jitter": float(np.sqrt(np.square(each).mean())),
+                "shake": float(np.quantile(each, 0.95)), "motion": float(motion)}
+               for one, each, motion in zip(names, values, motions, strict=True)]
+    curve = figures.curves({one: (np.arange(1, len(each) + 1), each)
+                            for one, each in list(zip(names, values, strict=True))[:len(figures.COLORS)]},
+                           "frame", f"jitter, {unit}")
+    curve.axes[0].set_ylim(bottom=0)
+    title = f"Jitter{' of the error' if truth is not None else ''}: rms second difference over sqrt(6), in {unit}"
+    row = Row(f"{name} (videos: {len(names)})", dict(zip(COLUMNS, measured, strict=True)))
+    return Outcome("jitter", title, COLUMNS, (row,), tuple(samples), figures={"over_time": curve}, digits=3)

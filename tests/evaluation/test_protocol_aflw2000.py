@@ -1,0 +1,180 @@
+"""AFLW2000-3D: labels as published, known errors, 3DDFA's benchmark step by step, predictions in every layout."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+
+from sfm_jax.evaluation.protocols import aflw2000, landmark_files
+
+YAWS = (2.0, -30.0, 31.0, -59.0, 75.0, -88.0, 12.0)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Seven labels; the box of face k is 90 x 40 pixels times k + 1, so that its size is 60 (k + 1)."""
+    rng = np.random.default_rng(0)
+    place = tmp_path / "AFLW2000"
+    place.mkdir()
+    for number, yaw in enumerate(YAWS):
+        points = rng.uniform(0, 1, (68, 2))
+        points[:2] = [[0, 0], [1, 1]]
+        points = points * [90 * (number + 1), 40 * (number + 1)] + 30
+        pose = np.array([[0.1, np.deg2rad(yaw), 0.2, 0, 0, 0, 1e-3]])
+        scipy.io.savemat(place / f"image{number:05d}.mat",
+                         {"pt3d_68": np.vstack([points.T, rng.normal(size=68)]), "Pose_Para": pose})
+    return place
+
+
+def of_3ddfa(predicted, points, yaws):
+    """Bin means and their mean as in cleardusk/3DDFA, benchmark_aflw2000.py, on [N, 2, 68] in MATLAB's pixels."""
+    nme = []
+    for fit, true in zip(predicted, points, strict=True):
+        size = np.sqrt((true[0].max() - true[0].min()) * (true[1].max() - true[1].min()))
+        nme.append(np.mean(np.sqrt(np.sum(np.power(fit - true[:2], 2), 0))) / size)
+    nme, yaws = np.array(nme), np.abs(yaws)
+    means = [100 * nme[rows].mean() for rows in (yaws <= 30, (yaws > 30) & (yaws <= 60), yaws > 60)]
+    return [*means, np.mean(means)]
+
+
+def values(row):
+    return [row.values[column].value for column in ("0-30", "30-60", "60-90", "mean")]
+
+
+def test_the_truth_is_that_of_the_files(folder):
+    truth = aflw2000.read_truth(folder)
+    assert truth.names == tuple(f"image{number:05d}" for number in range(7))
+    np.testing.assert_allclose(truth.yaw, YAWS)
+    np.testing.assert_allclose(truth.points[2, :2], [[29.5, 29.5], [299.5, 149.5]])
+
+
+def test_a_known_shift_gives_the_error_by_hand(folder):
+    truth = aflw2000.read_truth(folder)
+    shifted = {name: points[None] + [3.0, 4.0] for name, points in zip(truth.names, truth.points, strict=True)}
+    outcome = aflw2000.evaluate(truth, shifted, "shifted")
+    errors = 100 * 5 / (60 * (np.arange(7) + 1))
+    np.testing.assert_allclose([sample["nme_percent"] for sample in outcome.samples], errors)
+    bins = [errors[[0, 1, 6]].mean(), errors[[2, 3]].mean(), errors[[4, 5]].mean()]
+    np.testing.assert_allclose(values(outcome.rows[0]), [*bins, np.mean(bins)])
+    np.testing.assert_allclose(outcome.rows[0].values["all faces"].value, errors.mean())
+    assert all(estimate.low <= estimate.value <= estimate.high for estimate in outcome.rows[0].values.values())
+
+
+def test_3ddfas_benchmark_on_the_same_numbers(folder):
+    truth = aflw2000.read_truth(folder)
+    matlab = np.stack([scipy.io.loadmat(folder / f"{name}.mat")["pt3d_68"] for name in truth.names])
+    predicted = matlab[:, :2] + np.random.default_rng(1).normal(size=(7, 2, 68))
+    np.save(folder.parent / "predicted.npy", predicted)
+    ours = landmark_files.read_predictions(folder.parent / "predicted.npy", truth.names, first_pixel=1)
+    np.testing.assert_allclose(values(aflw2000.evaluate(truth, ours).rows[0]), of_3ddfa(predicted, matlab, YAWS))
+
+
+def test_reannotated_landmarks_and_other_yaws_replace_those_of_the_files(folder, tmp_path):
+    truth = aflw2000.read_truth(folder)
+    other = np.random.default_rng(2).uniform(0, 300, (7, 3, 68))
+    np.save(tmp_path / "Reannotated.pts68.npy", other)
+    np.save(tmp_path / "pose.npy", np.array([70, 1, 1, 1, 1, 1, 1.0]))
+    again = aflw2000.read_truth(folder, tmp_path / "Reannotated.pts68.npy", tmp_path / "pose.npy")
+    np.testing.assert_allclose(again.points, other[:, :2].transpose(0, 2, 1) - 0.5)
+    assert again.yaw[0] == 70
+    (tmp_path / "texts").mkdir()
+    for name, points in zip(truth.names, other, strict=True):
+        np.savetxt(tmp_path / "texts" / f"{name}.txt", points[:2].T)
+    np.testing.assert_allclose(aflw2000.read_truth(folder, tmp_path / "texts").points, again.points)
+    np.save(tmp_path / "pose.npy", np.ones(6))
+    with pytest.raises(ValueError, match=r"pose.npy: found shape \(6,\), expected 7 finite numbers"):
+        aflw2000.read_truth(folder, yaws=tmp_path / "pose.npy")
+
+
+def test_thirty_and_sixty_belong_to_the_bin_below_whichever_the_side():
+    yaws = np.array([0, 30, -30, 30.01, 60, -60, 60.01, -99])
+    assert aflw2000.bin_numbers(yaws).tolist() == [0, 0, 0, 1, 1, 1, 2, 2]
+
+
+def test_the_balanced_subset_has_as_many_of_each_bin_and_one_seed_one_subset():
+    bins = np.repeat([0, 1, 2], [100, 30, 12])
+    rows = aflw2000.balanced_rows(np.arange(142), bins, seed=3)
+    assert np.bincount(bins[rows]).tolist() == [12, 12, 12] and len(set(rows)) == 36
+    np.testing.assert_array_equal(rows, aflw2000.balanced_rows(np.arange(142), bins, seed=3))
+    assert set(rows) != set(aflw2000.balanced_rows(np.arange(142), bins, seed=4))
+    assert len(aflw2000.balanced_rows(np.arange(130), bins)) == 0
+
+
+def test_of_several_faces_the_labelled_one_counts_and_none_is_no_success(folder):
+    truth = aflw2000.read_truth(folder)
+    faces = {name: np.stack([points + 500, points + [0, 3]]) for name, points in
+             zip(truth.names, truth.points, strict=True)}
+    faces["image00001"] = truth.points[1][None] + 500
+    faces["image00002"] = np.empty((0, 68, 2))
+    outcome = aflw2000.evaluate(truth, faces, "detector", detected=True)
+    assert [sample["found"] for sample in outcome.samples] == [1, 0, 0, 1, 1, 1, 1]
+    np.testing.assert_allclose(outcome.samples[3]["nme_percent"], 100 * 3 / 240)
+    assert "5 of 7 faces" in outcome.rows[0].name and "image00001, image00002" in "".join(outcome.notes)
+    x, y = outcome.figures["curve"].axes[0].lines[-1].get_data()
+    np.testing.assert_allclose(y[-1], 100 * 5 / 7)
+    with pytest.raises(ValueError, match="found none of the 7 labelled faces"):
+        aflw2000.evaluate(truth, {name: np.empty((0, 68, 2)) for name in truth.names}, detected=True)
+
+
+def test_predictions_of_every_layout_are_the_same(folder, tmp_path):
+    truth = aflw2000.read_truth(folder)
+    points = dict(zip(truth.names, truth.points + 1.5, strict=True))
+    places = {kind: tmp_path / kind for kind in ("npy", "npz", "pts", "txt", "faces")}
+    for place in places.values():
+        place.mkdir()
+    for name, one in points.items():
+        np.save(places["npy"] / f"{name}.npy", one.T)
+        np.savez(places["npz"] / f"{name}.npz", landmarks=np.column_stack([one, one[:, 0]]))
+        lines = "\n".join(f"{x} {y}" for x, y in one + 0.5)
+        (places["pts"] / f"{name}.pts").write_text(f"version: 1\nn_points: 68\n{{\n{lines}\n}}\n")
+        np.savetxt(places["txt"] / f"{name}.txt", one)
+        (places["faces"] / f"{name}_1").mkdir()
+        np.savez(places["faces"] / f"{name}_1" / "params.npz", landmarks68_px=one)
+    np.savez(tmp_path / "all.npz", **points)
+    np.save(tmp_path / "all.npy", np.stack(list(points.values())))
+    for place in (*places.values(), tmp_path / "all.npz", tmp_path / "all.npy"):
+        found = landmark_files.read_predictions(place, truth.names)
+        assert set(found) == set(points)
+        np.testing.assert_allclose(np.stack([found[name][0] for name in truth.names]), truth.points + 1.5, atol=1e-6)
+
+
+@pytest.mark.parametrize("array, message", [
+    (np.ones((49, 2)), r"one.npy: found landmarks of shape \(49, 2\), expected 68 of them"),
+    (np.full((68, 2), np.nan), "one.npy: landmark 0 is not finite"),
+    (np.array(["a"]), "one.npy: found <U1, expected an array of numbers"),
+])
+def test_wrong_landmarks_are_named(tmp_path, array, message):
+    np.save(tmp_path / "one.npy", array)
+    with pytest.raises(ValueError, match=message):
+        landmark_files.read_predictions(tmp_path, ["one"])
+
+
+def test_names_that_do_not_match_are_listed(folder):
+    truth = aflw2000.read_truth(folder)
+    predictions = {name: truth.points[:1] for name in (*truth.names[:5], "image9")}
+    with pytest.raises(ValueError, match=r"5 of 7 names match; 2 without a prediction \(image00005, image00006\); "
+                                         r"1 predicted that the truth does not have \(image9\)"):
+        aflw2000.evaluate(truth, predictions)
+    assert "5 of 7 faces" in aflw2000.evaluate(truth, predictions, partial=True).rows[0].name
+
+
+@pytest.mark.skipif("SFM_JAX_TEST_PHOTOS" not in os.environ, reason="SFM_JAX_TEST_PHOTOS: photos with .mat files")
+def test_labels_as_published(tmp_path, capsys):
+    """A blank face at the mean of the true points of each photo, by the command and by hand."""
+    from sfm_jax import evaluate
+
+    folder = Path(os.environ["SFM_JAX_TEST_PHOTOS"])
+    files = sorted(folder.glob("*.mat"))
+    labels = [scipy.io.loadmat(path) for path in files]
+    points = np.stack([one["pt3d_68"] for one in labels]).astype(float)
+    yaws = np.degrees([one["Pose_Para"][0, 1] for one in labels])
+    predicted = np.broadcast_to(points[:, :2].mean(2, keepdims=True), (len(files), 2, 68))
+    np.savez(tmp_path / "middles.npz", **{path.stem: one for path, one in zip(files, predicted, strict=True)})
+    arguments = [f"--truth={folder}", f"--predictions={tmp_path / 'middles.npz'}", "--first-pixel=1"]
+    assert evaluate.main(["--protocol=aflw2000", f"--out={tmp_path / 'out'}", *arguments]) == 0
+    numbers = json.loads((tmp_path / "out" / "outcome.json").read_text())["measured"][0]["values"]
+    np.testing.assert_allclose([numbers[key]["value"] for key in ("0-30", "30-60", "60-90", "mean")],
+                               of_3ddfa(predicted, points, yaws))

@@ -1,0 +1,185 @@
+"""Verification: published lists read, folds against scikit-learn's ROC, codes and shapes with known answers."""
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+from sklearn.metrics import auc, roc_curve
+
+from sfm_jax.evaluation.protocols import verification
+from sfm_jax.evaluation.protocols.matching import resolve
+from sfm_jax.evaluation.protocols.pairs import Pairs, read_pairs
+
+
+def noisy_pairs(folds=10, size=30, seed=0):
+    """Pairs (with their scores) of which about a sixth are told wrong."""
+    rng = np.random.default_rng(seed)
+    same = np.tile(np.repeat([True, False], size), folds)
+    scores = rng.normal(size=len(same)) + 2 * same
+    names = tuple(f"a{i}" for i in range(len(same))), tuple(f"b{i}" for i in range(len(same)))
+    return Pairs(*names, same, np.arange(len(same)) // (2 * size), "test"), scores
+
+
+def test_folds_are_those_of_scikit_learns_roc():
+    pairs, scores = noisy_pairs()
+    expected = []
+    for fold in range(10):
+        inside = pairs.fold == fold
+        far, tar, thresholds = roc_curve(pairs.same[~inside], scores[~inside], drop_intermediate=False)
+        best = np.argmax(tar + 1 - far)
+        threshold = (thresholds[best] + thresholds[best + 1]) / 2
+        expected.append(np.mean((scores[inside] >= threshold) == pairs.same[inside]))
+    correct = verification.fold_decisions(scores, pairs.same, pairs.fold)
+    np.testing.assert_allclose([correct[pairs.fold == fold].mean() for fold in range(10)], expected)
+    assert 0.75 < np.mean(expected) < 0.92
+
+
+def test_the_table_is_scikit_learns():
+    """Codes in the plane whose cosine is the score, or nearly."""
+    pairs, scores = noisy_pairs()
+    angle = np.arccos(np.tanh(scores / 4))
+    codes = {name: np.array([2.0, 0.0]) for name in pairs.first} | {
+        name: 3 * np.array([np.cos(a), np.sin(a)]) for name, a in zip(pairs.second, angle, strict=True)}
+    outcome = verification.evaluate(pairs, {"codes": codes})
+    values = outcome.rows[0].values
+    far, tar, _ = roc_curve(pairs.same, scores, drop_intermediate=False)
+    np.testing.assert_allclose(values["area under curve"].value, 100 * auc(far, tar))
+    for rate in (0.1, 0.01, 0.001):
+        np.testing.assert_allclose(values[f"TAR@FAR={rate:g}"].value, 100 * tar[far <= rate].max())
+    correct = verification.fold_decisions(scores, pairs.same, pairs.fold)
+    folds = [correct[pairs.fold == fold].mean() for fold in range(10)]
+    np.testing.assert_allclose(values["accuracy"].value, 100 * np.mean(folds))
+    np.testing.assert_allclose(values["std error"].value, 100 * np.std(folds, ddof=1) / np.sqrt(10))
+    assert values["accuracy"].low < values["accuracy"].value < values["accuracy"].high
+    assert [sample["correct codes"] for sample in outcome.samples] == correct.astype(int).tolist()
+
+
+def test_a_threshold_that_nothing_passes_may_be_the_best():
+    scores, same = np.array([3.0, 2.0, 1.0]), np.array([False, False, True])
+    assert verification.best_threshold(np.r_[scores, 0.5], np.r_[same, False]) > 3.0
+    assert verification.best_threshold(np.array([3.0, 1.0]), np.array([True, False])) == 2.0
+
+
+def test_shapes_are_compared_after_alignment_without_scale():
+    shape = np.random.default_rng(0).normal(size=(50, 3)) * 60
+    moved = shape @ Rotation.random(rng=1).as_matrix().T + [10, -20, 30]
+    np.testing.assert_allclose(verification.closeness(shape, moved), 0, atol=1e-9)
+    centred = shape - shape.mean(0)
+    np.testing.assert_allclose(verification.closeness(centred, 1.1 * centred),
+                               -0.1 * np.linalg.norm(centred, axis=1).mean())
+
+
+def test_shapes_that_tell_people_apart_do_so_and_others_do_not():
+    rng = np.random.default_rng(0)
+    people = rng.normal(size=(20, 40, 3)) * 5
+    turns = Rotation.random(40, rng=1).as_matrix()
+    shapes = {f"{person}/{k}": (people[person] + 0.1 * rng.normal(size=(40, 3))) @ turns[2 * person + k].T
+              for person in range(20) for k in range(2)}
+    first = tuple(f"{person}/0" for person in range(20)) * 2
+    second = tuple(f"{person}/1" for person in range(20)) + tuple(f"{(person + 1) % 20}/1" for person in range(20))
+    pairs = Pairs(first, second, np.repeat([True, False], 20), np.tile(np.arange(20) % 4, 2), "test")
+    alike = {name: rng.normal(size=8) for name in shapes}
+    told = verification.evaluate(pairs, {"shapes": shapes, "noise": alike})
+    assert told.rows[0].values["accuracy"].value == 100 and told.rows[0].values["TAR@FAR=0.001"].value == 100
+    assert told.rows[1].values["accuracy"].value < 75
+
+
+def test_photos_without_a_face_are_refused_and_told(capsys):
+    pairs, scores = noisy_pairs()
+    codes = {name: np.array([1.0, 0.0]) for name in pairs.first} | {
+        name: np.array([1.0, 0.0]) if same else np.array([0.0, 1.0]) for name, same in
+        zip(pairs.second, pairs.same, strict=True)}
+    assert verification.evaluate(pairs, {"codes": codes}).rows[0].values["accuracy"].value == 100
+    lost = codes | {"a0": None}
+    outcome = verification.evaluate(pairs, {"codes": lost})
+    np.testing.assert_allclose(outcome.rows[0].values["accuracy"].value, 100 * 599 / 600)
+    assert "no face found in 1 of 1200 photos" in outcome.notes[0] and "a0" in outcome.notes[0]
+    del codes["a0"], codes["b7"]
+    with pytest.raises(ValueError, match=r"codes: 2 of 1200 names are not there \(a0, b7\)"):
+        verification.evaluate(pairs, {"codes": codes})
+    assert "598 of 600 pairs" in verification.evaluate(pairs, {"codes": codes}, partial=True).rows[0].name
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"b3": np.array([np.nan, 1.0])}, "codes: b3: NaN or infinite"),
+    ({"b3": np.zeros(2)}, "codes: b3: only zeros"),
+    ({"b3": np.ones(3)}, "expected codes"),
+])
+def test_bad_codes_are_named(change, message):
+    pairs, _ = noisy_pairs()
+    codes = {name: np.ones(2) for name in pairs.names} | change
+    with pytest.raises(ValueError, match=message):
+        verification.evaluate(pairs, {"codes": codes})
+
+
+def test_lfw(tmp_path):
+    lines = ["2\t3"]
+    for fold in range(2):
+        lines += [f"Ann_{fold}\t{k}\t{k + 10}" for k in range(1, 4)]
+        lines += [f"Ann_{fold}\t{k}\tBob\t{k}" for k in range(1, 4)]
+    (tmp_path / "pairs.txt").write_text("\n".join(lines) + "\n")
+    pairs = read_pairs(tmp_path / "pairs.txt")
+    assert pairs.kind == "LFW" and pairs.same.tolist() == 2 * (3 * [True] + 3 * [False])
+    assert pairs.fold.tolist() == 6 * [0] + 6 * [1]
+    assert (pairs.first[7], pairs.second[7]) == ("Ann_1/Ann_1_0002", "Ann_1/Ann_1_0012")
+    assert (pairs.first[9], pairs.second[9]) == ("Ann_1/Ann_1_0001", "Bob/Bob_0001")
+    (tmp_path / "pairs.txt").write_text("\n".join(lines[:-1]))
+    with pytest.raises(ValueError, match="found 11 pairs, expected 2 x 2 x 3"):
+        read_pairs(tmp_path / "pairs.txt")
+    (tmp_path / "pairs.txt").write_text("\n".join([*lines[:-1], "Ann\tx\tBob\t3"]))
+    with pytest.raises(ValueError, match="line 13: found 'Ann.tx.tBob.t3', expected `name n1 n2`"):
+        read_pairs(tmp_path / "pairs.txt")
+
+
+def test_cfp(tmp_path):
+    protocol = tmp_path / "Protocol"
+    for number in (1, 2):
+        split = protocol / "Split" / "FP" / f"{number:02d}"
+        split.mkdir(parents=True)
+        (split / "same.txt").write_text(f"{number},{number}\n")
+        (split / "diff.txt").write_text(f"{number},{3 - number}\n")
+    for letter, kind in (("F", "frontal"), ("P", "profile")):
+        (protocol / f"Pair_list_{letter}.txt").write_text(
+            "".join(f"{k} ../Data/Images/{k:03d}/{kind}/01.jpg\n" for k in (1, 2)))
+    pairs = read_pairs(tmp_path)
+    assert pairs.kind == "CFP-FP" and pairs.same.tolist() == [True, False, True, False]
+    assert pairs.first[1] == "../Data/Images/001/frontal/01.jpg"
+    assert pairs.second[1] == "../Data/Images/002/profile/01.jpg"
+    keys = [f"{k:03d}/{kind}/01" for k in (1, 2) for kind in ("frontal", "profile")]
+    assert resolve(pairs.names, keys, "x")[pairs.second[1]] == "002/profile/01"
+    (protocol / "Split" / "FP" / "01" / "same.txt").write_text("1,9\n")
+    with pytest.raises(ValueError, match="same.txt: found '1,9', expected numbers of photos"):
+        read_pairs(tmp_path)
+
+
+def test_ytf(tmp_path):
+    (tmp_path / "splits.txt").write_text(
+        "split number, pair number, first name, second name, is same\n1, 1, Ann/0, Ann/3, 1\n1, 2, Ann/0, Bob/1, 0\n"
+        "2, 1, Bob/1, Bob/2, 1\n2, 2, Bob/2, Ann/3, 0\n")
+    pairs = read_pairs(tmp_path / "splits.txt")
+    assert pairs.videos and pairs.fold.tolist() == [0, 0, 1, 1] and pairs.same.tolist() == [True, False, True, False]
+    frames = {"f/Ann/0/0.1.jpg": np.array([2.0, 0]), "f/Ann/0/0.2.jpg": np.array([0, 5.0]), "f/Ann/0/0.3.jpg": None,
+              "Ann/3": np.array([1.0, 1]), "f/Bob/1/1.jpg": None, "Bob/2": np.array([3.0, 1])}
+    codes = verification.mean_of_frames(pairs.names, frames)
+    np.testing.assert_allclose(codes["Ann/0"], [0.5, 0.5])
+    assert codes["Bob/1"] is None and codes["Ann/3"] is frames["Ann/3"]
+
+
+def test_labelled_pairs_in_tenths(tmp_path):
+    (tmp_path / "agedb_30_pair.txt").write_text("".join(f"{k}.jpg {k + 50}.jpg {k % 2}\n" for k in range(43)))
+    pairs = read_pairs(tmp_path / "agedb_30_pair.txt")
+    assert np.bincount(pairs.fold).tolist() == [5, 5, 5, 4, 4, 4, 4, 4, 4, 4]  # as sklearn's KFold without shuffling
+    assert pairs.same.tolist() == [k % 2 == 1 for k in range(43)]
+    (tmp_path / "agedb_30_pair.txt").write_text("a.jpg b.jpg yes\n")
+    with pytest.raises(ValueError, match="line 1: found 'a.jpg b.jpg yes'"):
+        read_pairs(tmp_path / "agedb_30_pair.txt")
+    (tmp_path / "agedb_30_pair.txt").write_text("a.jpg b.jpg 1\nc.jpg d.jpg 1\n")
+    with pytest.raises(ValueError, match="fold 1: found 1 pairs of one person among 1, expected both kinds"):
+        read_pairs(tmp_path / "agedb_30_pair.txt")
+
+
+def test_names_agree_from_their_ends():
+    keys = ["lfw/Ann/Ann_0001.jpg", "Bob_0001", "x/c", "y/c"]
+    assert resolve(["Ann/Ann_0001", "Bob/Bob_0001.jpg", "y/c"], keys, "w") == {
+        "Ann/Ann_0001": "lfw/Ann/Ann_0001.jpg", "Bob/Bob_0001.jpg": "Bob_0001", "y/c": "y/c"}
+    with pytest.raises(ValueError, match="w: c: may be any of x/c, y/c, expected one"):
+        resolve(["c"], keys, "w")
