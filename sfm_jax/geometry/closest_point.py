@@ -3,8 +3,10 @@
 Every triangle is covered by seeds: the centroids of the congruent pieces it is cut into, each piece within one radius R
 of its seed. A triangle none of whose seeds lies within r of a point is then at least r - R away from it. So the
 triangles of a point's k nearest seeds (SciPy's k-d tree) are tried exactly, and k is doubled for the points whose
-distance d is not yet proven, d <= r_k - R. Ours; the distance to one triangle as by Ericson, Real-Time Collision
-Detection (2005), 5.1.5, but by way of its three sides, so that triangles without area are no exception.
+distance d is not yet proven, d <= r_k - R. Points that are dense are asked for in blocks of neighbours: a few triangles
+bound the distances of a block, by d at most, and all triangles are tried that have a seed within d + R of the block,
+looked up once for all its points. Ours; the distance to one triangle as by Ericson, Real-Time Collision Detection
+(2005), 5.1.5, but by way of its three sides, so that triangles without area are no exception.
 """
 
 import functools
@@ -18,6 +20,9 @@ from scipy.spatial import cKDTree
 _STEP = 32  # seeds tried at first, and in one compiled call
 _SEEDS = 4  # at most so many times more seeds than triangles
 _CHUNK = 2**19  # pairs of a point and a seed at once
+_BLOCK = 16  # points
+_FIRST = 8  # seeds whose triangles bound the distances of a block
+_ROWS = 1024  # blocks in one compiled call
 
 
 class ClosestPoints(NamedTuple):
@@ -67,7 +72,10 @@ class Surface:
         check_points(points)
         local = points - self._middle
         best, triangle = np.full(len(points), np.inf), np.zeros(len(points), np.int64)
-        left, tried, count = np.arange(len(points)), 0, min(_STEP, len(self._owner))
+        blocks, left = _blocks(local, 2 * self._radius)
+        if len(blocks):
+            triangle[blocks] = self._nearest(local[blocks])
+        tried, count = 0, min(_STEP, len(self._owner))
         while len(left) and tried < count:
             rows = max(_CHUNK // (count - tried), 1)
             proven = []
@@ -97,13 +105,49 @@ class Surface:
         count, size = len(points), max(1 << (len(points) - 1).bit_length(), 1024)  # few sizes: each one is compiled
         owners = np.zeros((-(-(last - first) // _STEP) * _STEP, size), np.int32)
         owners[:last - first, :count] = self._owner[seeds.T]
-        padded = np.zeros((3, size), np.float32)
-        padded[:, :count] = points.T
-        best = np.full(size, np.inf, np.float32), owners[0]
+        padded = np.zeros((3, size, 1), np.float32)
+        padded[:, :count, 0] = points.T
+        best = np.full((size, 1), np.inf, np.float32), owners[0][:, None]
         for row in range(0, len(owners), _STEP):
             best = _nearer(self._table, owners[row:row + _STEP], padded, best)
-        squared, owner = (np.asarray(x)[:count] for x in best)
+        squared, owner = (np.asarray(x)[:count, 0] for x in best)
         return away[:, -1] - self._radius, np.sqrt(squared), owner
+
+    def _nearest(self, points):
+        """The nearest triangle [M, B] of each of points [M, B, 3], M blocks of neighbours."""
+        middle = (points.max(1) + points.min(1)) / 2
+        first = self._tree.query(middle, k=np.arange(1, min(_FIRST, len(self._owner)) + 1), workers=-1)[1]
+        found = np.empty(points.shape[:2], np.int64)
+        reach = np.empty(len(points))
+        for begin in range(0, len(points), _ROWS):
+            part = slice(begin, begin + _ROWS)
+            distance, _ = self._try_blocks(points[part], self._owner[first[part]])
+            reach[part] = (distance + np.linalg.norm(points[part] - middle[part, None], axis=2)).max(1)
+        reach = reach * (1 + 1e-5) + self._radius * (1 + 1e-5)  # what is known of distances is in single precision
+        count = self._tree.query_ball_point(middle, reach, return_length=True, workers=-1)
+        order, begin = np.argsort(count, kind="stable"), 0  # alike ones together: short rows are padded
+        while begin < len(order):
+            rows = min(_ROWS, len(order) - begin)
+            rows = min(rows, max(_CHUNK * 4 // count[order[begin + rows - 1]], 1))
+            part = order[begin:begin + rows]
+            seeds = self._tree.query_ball_point(middle[part], reach[part], return_sorted=False, workers=-1)
+            owners = self._owner[np.concatenate(seeds).astype(np.int64)]
+            _, found[part] = self._try_blocks(points[part], _each_once(owners, count[part]))
+            begin += rows
+        return found
+
+    def _try_blocks(self, points, owners):
+        """Distance and triangle [M, B], of the nearest of triangles owners [M, k] to points [M, B, 3]; M <= _ROWS."""
+        count, width = len(points), -(-owners.shape[1] // _STEP) * _STEP
+        padded = np.zeros((3, _ROWS, points.shape[1]), np.float32)  # one shape: it is compiled
+        padded[:, :count] = points.transpose(2, 0, 1)
+        tried = np.zeros((width, _ROWS), np.int32)
+        tried[:, :count] = np.pad(owners, ((0, 0), (0, width - owners.shape[1])), mode="edge").T
+        best = np.full(padded.shape[1:], np.inf, np.float32), np.zeros(padded.shape[1:], np.int32)
+        for row in range(0, width, _STEP):
+            best = _nearer(self._table, tried[row:row + _STEP], padded, best)
+        squared, owner = (np.asarray(x)[:count] for x in best)
+        return np.sqrt(squared.astype(np.float64)), owner
 
 
 def closest_points(points: np.ndarray, vertices: np.ndarray, triangles: np.ndarray) -> ClosestPoints:
@@ -161,23 +205,43 @@ def _piece_centres(n):
     return np.column_stack([1 - two.sum(1), two])
 
 
+def _blocks(points, limit):
+    """Rows of points [N, 3]: blocks [M, _BLOCK] of neighbours within `limit` of their middle, and the others [L]."""
+    order = cKDTree(points, leafsize=_BLOCK, balanced_tree=False).indices
+    blocks = order[:len(order) // _BLOCK * _BLOCK].reshape(-1, _BLOCK)
+    dense = np.linalg.norm(np.ptp(points[blocks], axis=1), axis=1) <= 2 * limit
+    return blocks[dense], np.concatenate([blocks[~dense].ravel(), order[blocks.size:]])
+
+
+def _each_once(owners, count):
+    """[M, k]: of each of M rows its owners, `count` [M] of them, each but once; filled up with its last."""
+    row = np.repeat(np.arange(len(count)), count)
+    key = np.sort((row << 32) | owners)
+    key = key[np.append(True, np.diff(key) > 0)]
+    row, owner = key >> 32, key & (2**32 - 1)
+    count = np.bincount(row, minlength=len(count))
+    place = np.minimum(np.arange(count.max()), count[:, None] - 1)
+    return owner[place + (np.cumsum(count) - count)[:, None]]
+
+
 @jax.jit
 def _nearer(table, owners, points, best):
-    """The nearest to points [3, N] of triangles owners [k, N], columns of the table [9, F] of a, b - a, c - a, and of
-    `best`: squared distance and triangle, [N]."""
+    """The nearest to points [3, M, B] of triangles owners [k, M], columns of the table [9, F] of a, b - a, c - a, and
+    of `best`: squared distance and triangle, [M, B]."""
     def step(best, owner):
         # Component by component: gathers of whole triangles are several times slower on CPUs.
-        a, ab, ac = jnp.split(jnp.stack([part.at[owner].get(mode="promise_in_bounds") for part in table]), 3)
+        gathered = jnp.stack([part.at[owner].get(mode="promise_in_bounds") for part in table])
+        a, ab, ac = jnp.split(gathered[:, :, None], 3)
         squared, _, _ = _point_triangle(points - a, ab, ac, jnp)
         nearer = squared < best[0]
-        return (jnp.where(nearer, squared, best[0]), jnp.where(nearer, owner, best[1])), None
+        return (jnp.where(nearer, squared, best[0]), jnp.where(nearer, owner[:, None], best[1])), None
 
     return jax.lax.scan(step, best, owners)[0]
 
 
 def _point_triangle(ap, ab, ac, xp):
-    """Squared distance [N] of p from the triangle a, b, c, and v, w [N] of its closest point a + v ab + w ac, given
-    p - a, b - a, c - a, each [3, N]. The nearest of four: on each side, and above the inside where there is one.
+    """Squared distance [..] of p from the triangle a, b, c, and v, w [..] of its closest point a + v ab + w ac, given
+    p - a, b - a, c - a, each [3, ..]. The nearest of four: on each side, and above the inside where there is one.
     `xp` is the array library, NumPy or jax.numpy."""
     def dot(x, y):
         return x[0] * y[0] + x[1] * y[1] + x[2] * y[2]

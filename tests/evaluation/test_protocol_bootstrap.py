@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import stats
 
-from sfm_jax.evaluation.protocols.bootstrap import draw_rows, interval
+from sfm_jax.evaluation.protocols.bootstrap import draw_rows, folders, interval
 
 
 def test_the_interval_is_scipys():
@@ -39,6 +39,10 @@ def test_correlated_samples_have_wider_intervals_by_groups():
     single = np.ptp(interval(lambda rows: values[rows].mean(), np.arange(600)))
     grouped = np.ptp(interval(lambda rows: values[rows].mean(), people))
     assert grouped > 3 * single
+
+
+def test_names_are_grouped_by_their_folder():
+    assert folders(["Ann/1", "Ann/2", "sub/Bob/1", "Cid"]).tolist() == ["Ann", "Ann", "sub/Bob", "Cid"]
 
 
 def test_one_group_has_no_interval():

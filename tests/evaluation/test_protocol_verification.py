@@ -53,6 +53,22 @@ def test_the_table_is_scikit_learns():
     assert [sample["correct codes"] for sample in outcome.samples] == correct.astype(int).tolist()
 
 
+def test_the_interval_is_that_of_folds_whose_people_differ():
+    """Folds as hard as their people: the half width is that of a mean of ten numbers, not of 600 pairs."""
+    pairs, scores = noisy_pairs()
+    hard = scores - 2 * pairs.same * (pairs.fold % 2)
+    correct = verification.fold_decisions(hard, pairs.same, pairs.fold)
+    folds = np.array([correct[pairs.fold == fold].mean() for fold in range(10)])
+    angle = np.arccos(np.tanh(hard / 4))
+    codes = dict.fromkeys(pairs.first, np.array([1.0, 0.0])) | {
+        name: np.array([np.cos(a), np.sin(a)]) for name, a in zip(pairs.second, angle, strict=True)}
+    found = verification.evaluate(pairs, {"codes": codes}).rows[0].values["accuracy"]
+    draws = np.random.default_rng(1).choice(100 * folds, (4000, 10)).mean(1)
+    np.testing.assert_allclose([found.low, found.high], np.quantile(draws, [0.025, 0.975]), atol=1.5)
+    single = 100 * np.sqrt(np.mean(correct) * (1 - np.mean(correct)) / len(correct))
+    assert found.high - found.low > 1.4 * 2 * 1.96 * single
+
+
 def test_a_threshold_that_nothing_passes_may_be_the_best():
     scores, same = np.array([3.0, 2.0, 1.0]), np.array([False, False, True])
     assert verification.best_threshold(np.r_[scores, 0.5], np.r_[same, False]) > 3.0
@@ -157,6 +173,13 @@ def test_ytf(tmp_path):
         "2, 1, Bob/1, Bob/2, 1\n2, 2, Bob/2, Ann/3, 0\n")
     pairs = read_pairs(tmp_path / "splits.txt")
     assert pairs.videos and pairs.fold.tolist() == [0, 0, 1, 1] and pairs.same.tolist() == [True, False, True, False]
+    (tmp_path / "corrected.txt").write_text(  # original label, corrected label; and a column that is none
+        "1, 1, Ann/0, Ann/3, 1, 1\n1, 2, Ann/0, Bob/1, 0, 0\n"
+        "2, 1, Bob/1, Bob/2, 0, 1, 0\n2, 2, Bob/2, Ann/3, 1, 0, 1\n")
+    np.testing.assert_array_equal(read_pairs(tmp_path / "corrected.txt").same, pairs.same)
+    (tmp_path / "short.txt").write_text("1, 1, Ann/0, 1\n")
+    with pytest.raises(ValueError, match="line 1: found '1, 1, Ann/0, 1', expected `split, pair"):
+        read_pairs(tmp_path / "short.txt")
     frames = {"f/Ann/0/0.1.jpg": np.array([2.0, 0]), "f/Ann/0/0.2.jpg": np.array([0, 5.0]), "f/Ann/0/0.3.jpg": None,
               "Ann/3": np.array([1.0, 1]), "f/Bob/1/1.jpg": None, "Bob/2": np.array([3.0, 1])}
     codes = verification.mean_of_frames(pairs.names, frames)

@@ -57,6 +57,18 @@ def test_agrees_with_every_triangle_tried(mesh, away):
     np.testing.assert_allclose(found.distances, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("away", [0.2, 4.0])
+def test_dense_points_agree_with_every_triangle_tried(away):
+    """Enough of them that they are asked for in blocks; and some that are far from all others."""
+    vertices, triangles = face()
+    rng = np.random.default_rng(4)
+    points = sample_surface(vertices, triangles, 60_000, rng).points + away * rng.normal(size=(60_000, 3))
+    points[:40] *= 3
+    found = closest_points(points, vertices, triangles)
+    some = np.r_[:20, rng.integers(len(points), size=60)]
+    np.testing.assert_allclose(found.distances[some], brute(points[some], vertices, triangles), atol=1e-4)
+
+
 def test_the_place_that_is_told_is_the_point_that_is_told():
     vertices, triangles = face()
     points = np.random.default_rng(3).normal(size=(500, 3)) * 60

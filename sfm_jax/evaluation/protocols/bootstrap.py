@@ -1,6 +1,6 @@
 """Intervals of confidence by resampling (Efron & Tibshirani 1993): percentiles of a statistic over drawn samples."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -23,6 +23,11 @@ def interval(statistic: Callable[[np.ndarray], float | np.ndarray], groups: np.n
         return nothing, nothing
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return low, high
+
+
+def folders(names: Sequence[str]) -> np.ndarray:
+    """The group [N] of each name: its folder, PERSON of PERSON/SCAN, or itself where it is in none."""
+    return np.array([name.rpartition("/")[0] or name for name in names])
 
 
 def draw_rows(groups: np.ndarray, strata: np.ndarray | None = None, resamples: int = RESAMPLES, seed: int = 0

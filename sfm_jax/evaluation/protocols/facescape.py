@@ -2,7 +2,8 @@
 
 Zhu et al., TPAMI 2023, by `scan_to_mesh.surface_errors`. Truth and predictions: NAME.obj or .ply, of one name, with
 landmarks beside them (see `meshes.read_landmarks`): meshes are aligned by these and by closest points, with scale, as
-single photos do not say sizes. `aligned` ones are taken as they are and need no landmarks.
+single photos do not say sizes. `aligned` ones are taken as they are and need no landmarks. Intervals draw folders,
+PERSON of PERSON/NAME.obj.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,7 +13,7 @@ import numpy as np
 
 from sfm_jax.evaluation import figures
 from sfm_jax.evaluation.protocols import published
-from sfm_jax.evaluation.protocols.bootstrap import interval
+from sfm_jax.evaluation.protocols.bootstrap import folders, interval
 from sfm_jax.evaluation.protocols.matching import common_names, files_by_name
 from sfm_jax.evaluation.protocols.meshes import MESH_SUFFIXES, Mesh, read_landmarks, read_mesh
 from sfm_jax.evaluation.protocols.outcome import Estimate, Outcome, Row
@@ -48,7 +49,7 @@ def evaluate(truth: str | Path, predictions: str | Path, name: str = "prediction
         samples.append({"name": one, **{column: getattr(found, key) * (100 if column.endswith("%") else 1)
                                         for column, key in MEASURES.items()}})
     values = np.array([[sample[column] for column in MEASURES] for sample in samples])
-    ends = interval(lambda rows: values[rows].mean(0), np.arange(len(names)), seed=seed)
+    ends = interval(lambda rows: values[rows].mean(0), folders(names), seed=seed)
     measured = dict(zip(MEASURES, map(Estimate, values.mean(0), *ends), strict=True))
     measured["done %"] = Estimate(100 * len(names) / len(scans))
     limits = np.linspace(0, REACH, 201)

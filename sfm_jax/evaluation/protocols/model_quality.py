@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sfm_jax.evaluation import figures
-from sfm_jax.evaluation.protocols.bootstrap import interval
+from sfm_jax.evaluation.protocols.bootstrap import folders, interval
 from sfm_jax.evaluation.protocols.outcome import Estimate, Outcome, Row
 from sfm_jax.morphable import statistics
 from sfm_jax.morphable.model import MorphableModel
@@ -39,8 +39,8 @@ def evaluate(model: MorphableModel, faces: dict[str, np.ndarray], name: str | No
     errors = heldout_errors(shapes, mean, basis, counts)
     codes = np.random.default_rng(seed).standard_normal((drawn, len(basis)))
     distances = np.array([drawn_distances(mean, basis, codes[:, :count], shapes) for count in counts])
-    ends = [interval(lambda rows, values=values: values[:, rows].mean(1), np.arange(values.shape[1]), seed=seed)
-            for values in (errors, distances)]
+    ends = [interval(lambda rows, values=values: values[:, rows].mean(1), groups, seed=seed)
+            for values, groups in ((errors, folders(list(faces))), (distances, np.arange(drawn)))]
     rows = []
     for place, count in enumerate(counts):
         measured = [Estimate(float(values[place].mean()), low[place], high[place])
@@ -50,8 +50,8 @@ def evaluate(model: MorphableModel, faces: dict[str, np.ndarray], name: str | No
     samples = [{"name": face, **{f"rms mm, {count} components": float(errors[place, row])
                                  for place, count in enumerate(counts)}} for row, face in enumerate(faces)]
     notes = (f"{len(shapes)} held-out faces; specificity of {drawn} faces drawn from a standard normal, its distances "
-             "to no more faces than these: it falls as they grow more. Intervals are over held-out faces, those of the "
-             "specificity over drawn ones.",)
+             "to no more faces than these: it falls as they grow more. Intervals are over held-out faces, or the "
+             "folders they are in, PERSON of PERSON/SCAN, those of the specificity over drawn ones.",)
     curve = figures.curves({"generalisation": (counts, errors.mean(1)), "specificity": (counts, distances.mean(1))},
                            "components", "mm")
     compact = figures.curves({"": (np.arange(1, len(share) + 1), share)}, "components", "share of the variance, %")

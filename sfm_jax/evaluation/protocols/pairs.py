@@ -3,7 +3,8 @@
     LFW          pairs.txt: "10 300", then for each of ten sets 300 lines `name n1 n2` and 300 `name1 n1 name2 n2`
                  (Huang et al. 2007)
     CFP-FP       the folder with Protocol/Pair_list_F.txt, Pair_list_P.txt and Split/FP (Sengupta et al., WACV 2016)
-    YTF          splits.txt: lines `split, pair, first video, second video, is same` (Wolf et al., CVPR 2011)
+    YTF          splits.txt: lines `split, pair, first video, second video, is same` (Wolf et al., CVPR 2011); in
+                 splits_corrected.txt a sixth column is the corrected label, and the one that counts
     AgeDB-30 ..  lines `photo photo 1`, 0 or -1 for two persons, of which each tenth is a fold: the aligned sets of face
                  recognition (Moschoglou et al., CVPRW 2017)
 """
@@ -102,13 +103,14 @@ def _read_splits(path, lines):
         cells = [cell.strip() for cell in cells]
         if number == lines[0][0] and not cells[0].isdecimal():
             continue
-        if len(cells) < 5 or not cells[0].isdecimal() or cells[-1] not in ("0", "1"):
+        label = cells[4:6][-1:]  # the corrected one where there is one; whatever follows is no label
+        if not cells[0].isdecimal() or label not in (["0"], ["1"]):
             raise ValueError(f"{path}: line {number}: found {line!r}, expected `split, pair, first video, second "
-                             "video, is same`")
+                             "video, is same`, and maybe the corrected label")
         fold.append(int(cells[0]) - 1)
         first.append(cells[2])
         second.append(cells[3])
-        same.append(cells[-1] == "1")
+        same.append(label == ["1"])
     return Pairs(tuple(first), tuple(second), np.array(same), np.array(fold), "YTF", videos=True)
 
 

@@ -50,8 +50,8 @@ def evaluate(pairs: Pairs, described: Mapping[str, Mapping[str, np.ndarray | Non
     others = int(np.sum(~pairs.same))
     if 1 / others > min(RATES):
         notes.append(f"{others} pairs of two persons: rates below {1 / others:.2g} are at no false accept at all.")
-    notes.append("Intervals resample pairs within folds, with the folds' thresholds held; pairs share photos, so that "
-                 "the truth is wider.")
+    notes.append("Intervals resample whole folds, with their thresholds held: pairs share people, but published lists "
+                 "have no person in two folds.")
     title = (f"Verification, {pairs.kind}, {len(np.unique(pairs.fold))} folds: accuracy at the best threshold of the "
              "other folds, standard error over the folds, rates over all pairs, in per cent")
     return Outcome("verification", title, COLUMNS, tuple(rows), tuple(samples), (), tuple(notes),
@@ -130,7 +130,7 @@ def _estimates(scores, pairs, correct, seed):
     everyone = np.arange(len(scores))
     values = over_all(everyone)
     values[0] = 100 * folds.mean()
-    ends = interval(over_all, everyone, 2 * pairs.fold + pairs.same, seed=seed)
+    ends = interval(over_all, pairs.fold, seed=seed)
     measured = dict(zip((COLUMNS[0], *COLUMNS[2:]), map(Estimate, values, *ends), strict=True))
     return measured | {"std error": Estimate(100 * float(folds.std(ddof=1) / np.sqrt(len(folds))))}
 
