@@ -1,13 +1,22 @@
-"""Checkpoints by orbax: asynchronous, atomic, the newest readable one is restored."""
+"""Checkpoints by orbax: asynchronous, atomic, with checksums; the newest that is as it was written is restored."""
 
+import contextlib
+import json
 import logging
+import zlib
 from pathlib import Path
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from sfm_jax.training.failures import orbax_unlogged, writing
 from sfm_jax.training.parallel import TrainState
+from sfm_jax.training.workdir import write_text
+
+CHECKSUMS_FILE = "checksums.json"
+_ARRAYS = "default"  # orbax's folder for them in a checkpoint's
+_CHUNK = 1 << 24  # bytes
 
 log = logging.getLogger(__name__)
 
@@ -24,18 +33,30 @@ class Checkpoints:
 
     def __init__(self, workdir: Path, keep: int):
         self._folder = (workdir / "checkpoints").absolute()
-        self._manager = ocp.CheckpointManager(
-            self._folder,
-            options=ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True),
-            # Named, for orbax would otherwise guess from the newest folder what all of them hold: it may be damaged.
-            item_handlers=ocp.StandardCheckpointHandler())
+        self._quiet = contextlib.ExitStack()
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, cleanup_tmp_directories=True,
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums))
+        with writing(self._folder):
+            self._manager = ocp.CheckpointManager(
+                self._folder, options=options,
+                # Named, for orbax would otherwise guess from the newest folder what all of them hold: it may be
+                # damaged.
+                item_handlers=ocp.StandardCheckpointHandler())
 
     def __enter__(self):
+        self._quiet.enter_context(orbax_unlogged())
         return self
 
-    def __exit__(self, *_):
-        self._manager.wait_until_finished()
-        self._manager.close()
+    def __exit__(self, kind, *_):
+        with self._quiet:
+            try:
+                with writing(self._folder):
+                    self._manager.wait_until_finished()
+                    self._manager.close()
+            except Exception:
+                if kind is None:  # else the error under way is the older one
+                    raise
 
     def save(self, step: int, train: TrainState) -> None:
         """Start saving; returns as soon as the arrays are copied. A step that is saved already is left alone.
@@ -43,7 +64,8 @@ class Checkpoints:
         Of arrays that are split over processes each writes its own part.
         """
         if step != self._manager.latest_step():
-            self._manager.save(step, args=ocp.args.StandardSave(train))
+            with writing(self._folder):
+                self._manager.save(step, args=ocp.args.StandardSave(train))
 
     def restore(self, like: TrainState) -> TrainState | None:
         """The newest checkpoint that can be read; None where there is none.
@@ -55,6 +77,7 @@ class Checkpoints:
         unreadable = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
+                check_sums(self._folder / str(step))
                 restored = self._manager.restore(step, args=ocp.args.StandardRestore(like))
                 _check_shapes(restored, like)
             except Exception as error:  # orbax and tensorstore raise many kinds on damaged files
@@ -78,6 +101,7 @@ class Checkpoints:
         unreadable = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
+                check_sums(self._folder / str(step))
                 shapes = self._manager.item_metadata(step)
                 like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes.tree)
                 return self._manager.restore(step, args=ocp.args.StandardRestore(like))
@@ -87,6 +111,38 @@ class Checkpoints:
             step, reason = next(iter(unreadable.items()))
             raise CheckpointError(f"{self._folder}: no checkpoint can be read ({step}: {reason})")
         return None
+
+    def _write_checksums(self):
+        """Called by orbax in one process, when all have written, before the folder gets its final name."""
+        for folder in self._folder.glob(f"*.orbax-checkpoint-tmp*/{_ARRAYS}"):
+            sums = {str(file.relative_to(folder)): _checksum(file) for file in sorted(folder.rglob("*"))
+                    if file.is_file()}
+            write_text(folder.parent / CHECKSUMS_FILE, json.dumps(sums, indent=1) + "\n")
+
+
+def check_sums(checkpoint: Path) -> None:
+    """ValueError, naming the file, if one of a checkpoint's folder is not as it was written.
+
+    Tensorstore reads changed bytes of an array as if nothing were wrong. Checkpoints without checksums are accepted.
+    """
+    listed = checkpoint / CHECKSUMS_FILE
+    if not listed.exists():
+        return
+    for name, expected in json.loads(listed.read_text()).items():
+        file = checkpoint / _ARRAYS / name
+        if not file.is_file():
+            raise ValueError(f"{_ARRAYS}/{name} is missing")
+        if _checksum(file) != expected:
+            raise ValueError(f"{_ARRAYS}/{name} is not as it was written: its checksum differs")
+
+
+def _checksum(file):
+    """CRC-32 of a file."""
+    total = 0
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            total = zlib.crc32(chunk, total)
+    return total
 
 
 def _check_shapes(found, expected):

@@ -1,6 +1,7 @@
 """Several processes as one run: how they find each other, and how all end when one is lost."""
 
 import os
+import socket
 import sys
 import threading
 import time
@@ -13,6 +14,7 @@ LOST = 3  # the exit code where another process was lost: run again to go on
 
 # Seconds. JAX aborts a process that has not heard of another for HEARTBEAT, with its stack: ours is to be earlier.
 BEAT, SILENCE, HEARTBEAT = 2.0, 14.0, 28
+STARTING = 280.0  # likewise before JAX's 300: processes of a cluster may start minutes apart
 
 _SEVERAL = {  # a variable that a launcher sets -> whether its value means several processes
     "JAX_COORDINATOR_ADDRESS": bool,
@@ -53,7 +55,41 @@ def initialise(coordinator: str | None = None, count: int | None = None, index: 
                          "(JAX_NUM_PROCESSES and JAX_PROCESS_ID, or --num_processes and --process_id)") from None
     if not 0 <= index < count:
         raise ValueError(f"process_id: found {index}, expected 0 to {count - 1} of {count} processes")
-    jax.distributed.initialize(address, count, index, **limits)
+    with _Starting(address, index):
+        jax.distributed.initialize(address, count, index, **limits)
+
+
+class _Starting:
+    """While inside, processes wait for each other: for process 0 as long as it answers at its address, for all others
+    STARTING seconds. Then this one ends with a line and exit code LOST.
+
+    JAX itself would try for five minutes to reach a process that died while it started, and then abort with its stack.
+    """
+
+    def __init__(self, address: str, index: int):
+        self._address, self._index, self._joined = address, index, threading.Event()
+
+    def __enter__(self):
+        self._thread = threading.Thread(target=self._watch, name="starting", daemon=True)
+        self._thread.start()
+
+    def __exit__(self, *_):
+        self._joined.set()
+        self._thread.join()
+
+    def _watch(self):
+        host, _, port = self._address.rpartition(":")
+        limit, missing = time.monotonic() + STARTING, f"not all other processes have come to {self._address}"
+        while not self._joined.wait(BEAT):
+            if self._index:
+                try:
+                    socket.create_connection((host.strip("[]"), int(port)), timeout=BEAT).close()
+                    limit = time.monotonic() + SILENCE
+                except (OSError, ValueError) as error:
+                    missing = f"process 0 does not answer at {self._address} ({error})"
+            if time.monotonic() > limit:
+                print(f"sfm_jax: error: {missing}; run all processes again", file=sys.stderr, flush=True)
+                os._exit(LOST)
 
 
 def leave() -> None:

@@ -16,6 +16,7 @@ from jax.experimental import multihost_utils
 
 from sfm_jax.training.checkpoint import Checkpoints
 from sfm_jax.training.distributed import Companions
+from sfm_jax.training.failures import enough_memory
 from sfm_jax.training.logbook import Logbook
 from sfm_jax.training.optimiser import create_optimiser
 from sfm_jax.training.parallel import (
@@ -55,8 +56,14 @@ def train(task: Task, config, workdir: Path, begin: float | None = None) -> Resu
     begin: time.perf_counter() when the process began, for the report; None is now.
 
     SIGTERM saves and returns with `preempted`. A loss or a gradient that is not finite raises FloatingPointError
-    naming its step, and is never saved.
+    naming its step, and is never saved. BadInput: the workdir cannot be written any more, or memory is too small for
+    the batch.
     """
+    with enough_memory(config.batch_size):
+        return _train(task, config, workdir, begin)
+
+
+def _train(task, config, workdir, begin):
     train_begin = time.perf_counter()
     dataset, fresh, executor = prepare(task, config)
     with Checkpoints(workdir, config.keep) as checkpoints, _StopRequest() as stop:

@@ -10,9 +10,18 @@ CONFIG_FILE = "config.json"
 def open_workdir(path: str | os.PathLike, config, free_keys: frozenset[str] = frozenset()) -> Path:
     """Make the folder, or accept it if it belongs to this config (free_keys may differ).
 
-    ValueError, with nothing written, if it belongs to another config (naming the keys) or holds other things.
+    ValueError, with nothing written, if it belongs to another config (naming the keys), holds other things or cannot be
+    read or written.
     """
     path = Path(path)
+    try:
+        return _open(path, config, free_keys)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be used ({(error.strerror or str(error)).lower()}); choose another --workdir"
+                         ) from None
+
+
+def _open(path, config, free_keys):
     ours = flatten(json.loads(json.dumps(config.to_dict())))
     file = path / CONFIG_FILE
     # Looked at once: of several processes that open it another may be writing.
@@ -20,7 +29,7 @@ def open_workdir(path: str | os.PathLike, config, free_keys: frozenset[str] = fr
     if CONFIG_FILE in names:
         try:
             theirs = flatten(json.loads(file.read_text()))
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             raise ValueError(f"{file}: not a readable config; remove {path} or choose another --workdir") from None
         differing = [key for key in sorted(ours.keys() | theirs.keys())
                      if key not in free_keys and ours.get(key) != theirs.get(key)]
@@ -47,8 +56,11 @@ def flatten(tree: dict, prefix: str = "") -> dict:
 def write_text(path: Path, text: str) -> None:
     """Write under a temporary name, then rename: a reader sees the old file or the new one."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)
+    try:
+        partial.write_text(text)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _is_partial(path: Path) -> bool:

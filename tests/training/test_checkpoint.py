@@ -11,7 +11,7 @@ import optax
 import pytest
 from toy_regression import SplitRegression, config
 
-from sfm_jax.training.checkpoint import CheckpointError, Checkpoints
+from sfm_jax.training.checkpoint import CheckpointError, Checkpoints, check_sums
 from sfm_jax.training.loop import prepare, train
 from sfm_jax.training.parallel import TrainState
 
@@ -110,6 +110,30 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(tmp_path, caplog, damage)
     assert saved_steps(tmp_path) == [1, 2]
     save(tmp_path, [3])  # its step comes again
     chex.assert_trees_all_equal(restore(tmp_path, train_state(0)), train_state(3))
+
+
+@of_other_threads
+@pytest.mark.parametrize("seed", range(8))
+def test_one_changed_bit_is_found(tmp_path, seed):
+    """In the values themselves nothing else would notice: tensorstore reads them all the same."""
+    save(tmp_path, [1, 2])
+    rng = np.random.default_rng(seed)
+    files = [file for file in sorted((tmp_path / "checkpoints" / "2" / "default").rglob("*")) if file.is_file()
+             and file.stat().st_size]
+    file = files[rng.integers(len(files))]
+    content = bytearray(file.read_bytes())
+    content[rng.integers(len(content))] ^= 1 << rng.integers(8)
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{file.name} is not as it was written"):
+        check_sums(tmp_path / "checkpoints" / "2")
+    chex.assert_trees_all_equal(restore(tmp_path, train_state(0)), train_state(1))
+
+
+def test_a_checkpoint_without_checksums_is_read(tmp_path):
+    """Those of versions that wrote none."""
+    save(tmp_path, [1])
+    (tmp_path / "checkpoints" / "1" / "checksums.json").unlink()
+    chex.assert_trees_all_equal(restore(tmp_path, train_state(0)), train_state(1))
 
 
 def test_checkpoints_of_another_model_are_left_alone(tmp_path):

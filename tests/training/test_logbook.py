@@ -59,6 +59,14 @@ def test_a_lost_line_end_does_not_join_two_lines(tmp_path):
     assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("damage", [b"3", b"[]", b"{}", b'{"step": "x"}', b"\xff\xfe", b"[" * 100_000])
+def test_what_follows_a_damaged_line_is_dropped(tmp_path, damage):
+    write(tmp_path, 0, [1])
+    file = tmp_path / "metrics.jsonl"
+    file.write_bytes(file.read_bytes() + damage + b'\n{"step": 3}\n')
+    assert [line["step"] for line in read_metrics(file)] == [1]
+
+
 def test_no_file_is_no_history(tmp_path):
     assert read_metrics(tmp_path / "metrics.jsonl") == []
 

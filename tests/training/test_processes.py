@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -106,6 +107,32 @@ def test_a_loss_that_is_not_finite_ends_both_alike(tmp_path):
         listed += json.loads(file.read_text())["ids"]["id"]
     assert listed == Batches(16, 0, lambda k, batch: batch)[6]["id"].tolist()
     assert sorted(entry.name for entry in (tmp_path / "checkpoints").iterdir()) == ["3", "6"]
+
+
+def test_a_first_process_that_dies_while_it_starts_ends_the_others(monkeypatch, capsys):
+    """It answers for a moment, and then no more; JAX would try for minutes."""
+    ended, first = threading.Event(), socket.create_server(("127.0.0.1", 0))
+    monkeypatch.setattr(distributed, "BEAT", 0.05)
+    monkeypatch.setattr(distributed, "SILENCE", 0.3)
+    monkeypatch.setattr(distributed.os, "_exit", lambda code: (codes.append(code), ended.set()))
+    monkeypatch.setattr(distributed.jax.distributed, "initialize", lambda *arguments, **limits: ended.wait(20))
+    codes, address = [], f"127.0.0.1:{first.getsockname()[1]}"
+    threading.Timer(0.5, first.close).start()
+    began = time.monotonic()
+    distributed.initialise(address, 2, 1)
+    assert codes[0] == distributed.LOST and 0.5 < time.monotonic() - began < 10
+    assert f"sfm_jax: error: process 0 does not answer at {address} (" in capsys.readouterr().err
+
+
+def test_the_first_process_does_not_wait_for_ever(monkeypatch, capsys):
+    ended, codes = threading.Event(), []
+    monkeypatch.setattr(distributed, "BEAT", 0.05)
+    monkeypatch.setattr(distributed, "STARTING", 0.3)
+    monkeypatch.setattr(distributed.os, "_exit", lambda code: (codes.append(code), ended.set()))
+    monkeypatch.setattr(distributed.jax.distributed, "initialize", lambda *arguments, **limits: ended.wait(20))
+    distributed.initialise("127.0.0.1:9", 2, 0)
+    assert codes[0] == distributed.LOST
+    assert "sfm_jax: error: not all other processes have come to 127.0.0.1:9; run all" in capsys.readouterr().err
 
 
 ADDRESS = {"JAX_COORDINATOR_ADDRESS": "127.0.0.1:1"}

@@ -1,0 +1,67 @@
+"""What the machine under a run may refuse, a place to write or memory, as errors of one line for its user."""
+
+import contextlib
+import errno
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+
+from sfm_jax.errors import BadInput
+
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO, errno.ENOTDIR)
+
+
+@contextlib.contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """BadInput, naming `place` and the reason, where the disk refuses what is written inside: full, read-only and such.
+
+    Orbax's threads raise tensorstore's ValueErrors, which have the system's reason in their text alone.
+    """
+    try:
+        yield
+    except BadInput:
+        raise
+    except Exception as error:
+        told = "\n".join(str(cause) for cause in _chain(error))
+        reason = next((os.strerror(code) for code in _REFUSALS if os.strerror(code) in told), None)
+        if reason is None:
+            raise
+        raise BadInput(f"{place}: cannot be written ({reason.lower()}); what was saved there before is kept: run again "
+                       "to go on from the last checkpoint") from None
+
+
+@contextlib.contextmanager
+def enough_memory(batch_size: int) -> Iterator[None]:
+    """BadInput, naming `batch_size`, where the host or a device has too little memory for what is done inside."""
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise BadInput(f"batch_size: {batch_size} needs more memory than there is ({reason}); what was saved before is "
+                       "kept") from None
+
+
+@contextlib.contextmanager
+def orbax_unlogged() -> Iterator[None]:
+    """Without the stacks that orbax's threads log of errors which they raise as well."""
+    def wanted(record):
+        return record.levelno < logging.ERROR or f"{os.sep}orbax{os.sep}" not in record.pathname
+
+    logger = logging.getLogger("absl")
+    logger.addFilter(wanted)
+    try:
+        yield
+    finally:
+        logger.removeFilter(wanted)
+
+
+def _chain(error):
+    """The error and what led to it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
