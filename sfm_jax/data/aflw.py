@@ -5,14 +5,14 @@ centre at (1, 1): 0.5 is subtracted. Faces were fitted with the Basel Face Model
 Shape_Para (199) and Exp_Para (29) are codes of that model in 3DDFA's scaling, of use only with it.
 """
 
-import io
 import re
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 
+from sfm_jax.array_files import one_line
 from sfm_jax.data.photo_sets import BadPhoto, RawPhoto, digest, read_file
+from sfm_jax.mat_files import load_mat5
 
 # HELEN_123_1_0 .. _17: photo, face, and the copies in which the head was turned farther and farther.
 _COPY = re.compile(r"(.+)_\d+")
@@ -95,19 +95,18 @@ def rotation_from_pose(pose: np.ndarray) -> np.ndarray:
 
 
 def _read_mat(path):
+    content = read_file(path)
     try:
-        return scipy.io.loadmat(io.BytesIO(read_file(path)))
-    except BadPhoto:
-        raise
-    except Exception as error:  # damaged files make the reader raise whatever their bytes led it to
-        raise BadPhoto(f"{path}: not a readable .mat file ({error})") from None
+        return load_mat5(content)
+    except ValueError as error:
+        raise BadPhoto(f"{path}: not a readable .mat file ({one_line(error)})") from None
 
 
 def _take(labels, key, shape, path):
     """labels[key] as float64 of a shape, or flat if the shape is one number."""
     if key not in labels:
-        found = ", ".join(name for name in labels if not name.startswith("__"))
-        raise BadPhoto(f"{path}: key '{key}' is missing, found {found or 'nothing'}")
+        found = one_line(", ".join(labels) or "nothing")
+        raise BadPhoto(f"{path}: key '{key}' is missing, found {found}")
     value = np.asarray(labels[key])
     value = value.ravel() if isinstance(shape, int) else value
     expected = (shape,) if isinstance(shape, int) else shape

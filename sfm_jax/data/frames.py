@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from sfm_jax.array_files import numbers, read_npz
 from sfm_jax.data.labelled_folder import LabelledFolder
-from sfm_jax.data.photo_sets import BadPhoto, RawPhoto, digest
+from sfm_jax.data.photo_sets import BadPhoto, RawPhoto, digest, open_image
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg")
 
@@ -49,9 +49,9 @@ def _check_sizes(frames):
 def _size(path):
     """Width and height in pixels, from the head of the file; None of one that cannot be read: a bad photo, later."""
     try:
-        with Image.open(path) as picture:
+        with open_image(path) as picture:
             return picture.size
-    except (OSError, SyntaxError, ValueError):
+    except Exception:  # damaged files make Pillow raise OSError, SyntaxError, struct.error and others
         return None
 
 
@@ -177,11 +177,10 @@ def _video_landmarks(video, frames):
     path = video.with_suffix(".npz")
     if not path.exists():
         return None
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            landmarks = np.asarray(file["landmarks"], np.float64)
-    except Exception as error:  # zipfile, zlib and NumPy each raise their own kinds on damaged files
-        raise ValueError(f"{path}: not readable as landmarks of a video ({error})") from None
+    arrays = read_npz(path, ("landmarks",))
+    if "landmarks" not in arrays:
+        raise ValueError(f"{path}: key 'landmarks' is missing, expected those of a video")
+    landmarks = numbers(path, "landmarks", arrays["landmarks"]).astype(np.float64)
     if landmarks.shape != (frames, 68, 2):
         raise ValueError(f"{path}: landmarks: found shape {landmarks.shape}, expected ({frames}, 68, 2)")
     return landmarks

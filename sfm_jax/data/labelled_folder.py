@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sfm_jax.array_files import numbers, one_line, read_npz
 from sfm_jax.data.photo_sets import BadPhoto, RawPhoto, digest, read_file
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -87,7 +88,7 @@ def _read_table(path):
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.reader(file, delimiter=LABEL_DELIMITERS[path.suffix.lower()], strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: not a readable table of lines 'path, person' ({error})") from None
+        raise ValueError(f"{path}: not a readable table of lines 'path, person' ({one_line(error)})") from None
     found = []
     for number, row in enumerate(rows, 1):
         cells = [cell.strip() for cell in row]
@@ -109,9 +110,10 @@ def read_landmarks(photo: Path) -> tuple[np.ndarray | None, np.ndarray | None]:
         path = photo.with_suffix(suffix)
         if path.exists():
             try:
-                landmarks, mask = (part if part is None else np.asarray(part, np.float64) for part in read(path))
-            except Exception as error:  # zipfile, zlib and NumPy each raise their own kinds on damaged files
-                raise BadPhoto(f"{path}: not readable as 68 landmarks ({error})") from None
+                landmarks, mask = (part if part is None else numbers(path, "landmarks", part).astype(np.float64)
+                                   for part in read(path))
+            except (ValueError, OSError) as error:
+                raise BadPhoto(f"{path}: not readable as 68 landmarks ({one_line(error)})") from None
             if landmarks.shape != (68, 2):
                 raise BadPhoto(f"{path}: landmarks: found shape {landmarks.shape}, expected (68, 2)")
             return landmarks, mask
@@ -119,10 +121,10 @@ def read_landmarks(photo: Path) -> tuple[np.ndarray | None, np.ndarray | None]:
 
 
 def _read_npz(path):
-    with np.load(path, allow_pickle=False) as file:
-        if "landmarks" not in file.files:
-            raise ValueError(f"key 'landmarks' is missing, found {', '.join(file.files) or 'nothing'}")
-        return file["landmarks"], file["landmark_mask"] if "landmark_mask" in file.files else None
+    arrays = read_npz(path)
+    if "landmarks" not in arrays:
+        raise ValueError(f"key 'landmarks' is missing, found {', '.join(arrays) or 'nothing'}")
+    return arrays["landmarks"], arrays.get("landmark_mask")
 
 
 def _read_pts(path):

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -10,7 +11,11 @@ from typing import Protocol
 import numpy as np
 from PIL import Image, ImageOps
 
+from sfm_jax.array_files import one_line
 from sfm_jax.data.crop import landmark_box
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+"""Pillow's names of what is read. It knows many more, and for some starts other programs (Ghostscript)."""
 
 
 class BadPhoto(ValueError):
@@ -78,6 +83,12 @@ def read_file(path: Path) -> bytes:
         raise BadPhoto(f"{path}: {(error.strerror or str(error)).lower()}") from None
 
 
+def open_image(file: str | os.PathLike | io.BytesIO) -> Image.Image:
+    """A picture of FORMATS whose pixels are not read yet. Whatever Pillow raises, if it is none."""
+    Image.init()  # Pillow knows most formats only then
+    return Image.open(file, formats=FORMATS)
+
+
 def decode(image: bytes | np.ndarray, name: str) -> np.ndarray:
     """[H, W, 3] uint8 RGB of an image file's bytes, upright.
 
@@ -85,14 +96,15 @@ def decode(image: bytes | np.ndarray, name: str) -> np.ndarray:
     scaled to 8; transparent pixels laid over white; of an animation the first frame. Arrays pass through.
 
     Raises:
-      BadPhoto: nothing in the file, no image, damaged, or of a depth without a known range (32 bits, float).
+      BadPhoto: nothing in the file, no image of FORMATS, damaged, of a depth without a known range (32 bits, float), or
+        of more than Pillow's 179 million pixels.
     """
     if isinstance(image, np.ndarray):
         return image
     if not image:
         raise BadPhoto(f"{name}: the file is empty, expected an image")
     try:
-        picture = Image.open(io.BytesIO(image))
+        picture = open_image(io.BytesIO(image))
         picture.load()
         # Without an orientation the picture itself is kept: transposing copies it.
         picture = ImageOps.exif_transpose(picture) if picture.getexif().get(0x0112, 1) != 1 else picture
@@ -100,7 +112,7 @@ def decode(image: bytes | np.ndarray, name: str) -> np.ndarray:
     except Image.UnidentifiedImageError:
         raise BadPhoto(f"{name}: not an image of a known format") from None
     except Exception as error:  # damaged files make Pillow raise OSError, SyntaxError, struct.error and others
-        raise BadPhoto(f"{name}: not readable as an image ({error})") from None
+        raise BadPhoto(f"{name}: not readable as an image ({one_line(error)})") from None
 
 
 def _rgb(picture):

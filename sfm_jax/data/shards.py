@@ -22,6 +22,7 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
+from sfm_jax.array_files import one_line
 from sfm_jax.data.aflw import rotation_from_pose
 from sfm_jax.data.crop import crop_image, transform_points
 from sfm_jax.data.photo_sets import BadPhoto, PhotoSource, RawPhoto, check_labels, decode, digest, photo_box
@@ -67,9 +68,12 @@ class DataSetPhotos:
         try:
             example = self._data[index]
         except (RuntimeError, ValueError) as error:  # array_record checks every record's hash
-            raise BadPhoto(f"{self._titled(index)}: not a readable record ({error})") from None
-        fields = {"name": self._titled(index)} | self._layout(example)
-        return RawPhoto(**fields | {"person": self._number[fields.get("person", "")]})
+            raise BadPhoto(f"{self._titled(index)}: not a readable record ({one_line(error)})") from None
+        try:
+            fields = {"name": self._titled(index)} | self._layout(example)
+            return RawPhoto(**fields | {"person": self._number[fields.get("person", "")]})
+        except (IndexError, KeyError, TypeError, ValueError) as error:  # another data set's metadata beside it
+            raise BadPhoto(f"{self._titled(index)}: not a record of this data set ({one_line(error)})") from None
 
 
 def open_data_set(place: str) -> DataSetPhotos:
@@ -91,7 +95,7 @@ def open_data_set(place: str) -> DataSetPhotos:
             builder = tfds.builder_from_directory(where)
         data = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
     except Exception as error:  # TFDS raises its own kinds, AssertionError and NotImplementedError among them
-        reason = str(error).strip(" \n\"").partition("\n")[0]
+        reason = one_line(str(error).strip(" \n\"").partition("\n")[0])
         raise ValueError(f"{place}: not readable as a TFDS data set, expected one prepared with "
                          f"--file_format=array_record and split {split!r} ({reason})") from None
     features = builder.info.features

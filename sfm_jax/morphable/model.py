@@ -19,9 +19,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sfm_jax.array_files import integers, numbers, one_line, read_npz, texts
 from sfm_jax.geometry.static import StaticArrays
 
 FORMAT = "sfm-jax model 1"
+_TEXTS = ("expression_names", "name", "licence", "source", "albedo_space")
 _ARRAYS = ("mean", "identity_basis", "identity_sigma", "expression_basis", "albedo_mean", "albedo_basis")
 
 
@@ -95,9 +97,10 @@ class MorphableModel:
     def load(path: str | os.PathLike) -> "MorphableModel":
         """Read an npz written by `save`, or by SphereFaceModel.save: then radius * basis is the identity basis."""
         arrays = load_arrays(path)
-        if str(arrays["kind"]) == "sphere":
-            arrays["identity_basis"] = arrays["identity_basis"] * arrays["radius"]
-        return model_from_arrays(path, arrays)
+        if str(arrays.get("kind")) != "sphere":
+            return model_from_arrays(path, arrays)
+        model = model_from_arrays(path, arrays)
+        return model.replace(identity_basis=model.identity_basis * radius_from_arrays(path, arrays))
 
 
 def linear_shape(mean, basis, code, second_basis=None, second_code=None) -> jax.Array:
@@ -130,16 +133,10 @@ def save_arrays(path: str | os.PathLike, **arrays) -> None:
 
 def load_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Every array of a model npz. ValueError, one line, for a missing, truncated, foreign or pickled file."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file, expected a model npz") from None
-    except Exception as error:  # zipfile, zlib and NumPy each raise their own kinds on damaged files
-        raise ValueError(f"{path}: not a readable npz without pickled objects ({error})") from None
+    arrays = read_npz(path)
     found = str(arrays.get("format", "no 'format' key"))
     if found != FORMAT:
-        raise ValueError(f"{path}: key 'format': found {found!r}, expected {FORMAT!r}")
+        raise ValueError(f"{path}: key 'format': found {one_line(found)!r}, expected {FORMAT!r}")
     return arrays
 
 
@@ -147,30 +144,67 @@ def model_arrays(model) -> dict[str, np.ndarray]:
     arrays = {key: np.asarray(getattr(model, key)) for key in _ARRAYS}
     for field in dataclasses.fields(Topology):
         arrays[field.name] = np.asarray(getattr(model.topology, field.name))
-    texts = ("expression_names", "name", "licence", "source", "albedo_space")
-    return arrays | {key: np.asarray(getattr(model, key), dtype=np.str_) for key in texts}
+    return arrays | {key: np.asarray(getattr(model, key), dtype=np.str_) for key in _TEXTS}
 
 
 def model_from_arrays(path, arrays: dict[str, np.ndarray]) -> MorphableModel:
     """Check and assemble a MorphableModel; errors name the file and the key."""
-    topology_keys = [field.name for field in dataclasses.fields(Topology)]
-    for key in (*_ARRAYS, *topology_keys, "expression_names"):
+    for key in (*_ARRAYS, *(field.name for field in dataclasses.fields(Topology)), *_TEXTS):
         if key not in arrays:
             raise ValueError(f"{path}: key '{key}' is missing")
-    vertex_count = arrays["mean"].shape[0]
-    for key in _ARRAYS:
-        value = arrays[key]
+    values = {key: numbers(path, f"key '{key}'", arrays[key]) for key in _ARRAYS}
+    for key, value in values.items():
         if not np.isfinite(value).all():
             raise ValueError(f"{path}: key '{key}': holds NaN or infinite numbers")
-        if key != "identity_sigma" and value.shape[-2:] != (vertex_count, 3):
-            raise ValueError(f"{path}: key '{key}': shape {value.shape}, expected [..., {vertex_count}, 3]")
-    triangles = arrays["triangles"]
-    if triangles.ndim != 2 or triangles.shape[1] != 3 or triangles.min() < 0 or triangles.max() >= vertex_count:
-        raise ValueError(f"{path}: key 'triangles': expected [F, 3] indices below {vertex_count}")
-    topology = Topology(**{key: arrays[key] for key in topology_keys if key != "region_names"},
-                        region_names=tuple(str(name) for name in arrays["region_names"]))
+    vertices, names = len(values["mean"]) if values["mean"].ndim else 0, _names(path, arrays, "expression_names")
+    shapes = {"mean": (vertices, 3), "identity_basis": ("K", vertices, 3), "albedo_mean": (vertices, 3),
+              "expression_basis": (len(names), vertices, 3), "albedo_basis": ("A", vertices, 3),
+              "identity_sigma": (values["identity_basis"].shape[:1] or (0,))}
+    for key, shape in shapes.items():
+        _check_shape(path, key, values[key], shape)
+    space = str(arrays["albedo_space"])
+    if space not in ("log", "linear"):
+        raise ValueError(f"{path}: key 'albedo_space': found {one_line(space)!r}, expected 'log' or 'linear'")
     return MorphableModel(
-        **{key: jnp.asarray(arrays[key], jnp.float32) for key in _ARRAYS}, topology=topology,
-        expression_names=tuple(str(name) for name in arrays["expression_names"]),
-        name=str(arrays["name"]), licence=str(arrays["licence"]), source=str(arrays["source"]),
-        albedo_space=str(arrays["albedo_space"]))
+        **{key: jnp.asarray(value, jnp.float32) for key, value in values.items()},
+        topology=_topology(path, arrays, vertices), expression_names=names, albedo_space=space,
+        **{key: str(texts(path, f"key '{key}'", arrays[key])) for key in ("name", "licence", "source")})
+
+
+def radius_from_arrays(path, arrays: dict[str, np.ndarray]) -> jax.Array:
+    """The scalar radius of a SphereFaceModel's file. ValueError if it is missing or no radius."""
+    radius = numbers(path, "key 'radius'", arrays.get("radius", ()))
+    if radius.shape != () or not np.isfinite(radius) or radius <= 0:
+        raise ValueError(f"{path}: key 'radius': expected one number above 0")
+    return jnp.asarray(radius, jnp.float32)
+
+
+def _topology(path, arrays, vertices):
+    regions = _names(path, arrays, "region_names")
+    uv = numbers(path, "key 'uv'", arrays["uv"])
+    weights = numbers(path, "key 'regions'", arrays["regions"])
+    _check_shape(path, "uv", uv, ("U", 2))
+    _check_shape(path, "regions", weights, (len(regions), vertices))
+    if not (np.isfinite(uv).all() and np.isfinite(weights).all()):
+        raise ValueError(f"{path}: key 'uv' or 'regions': holds NaN or infinite numbers")
+    indices = {}
+    for key, shape, below in (("triangles", ("F", 3), vertices), ("uv_triangles", ("F", 3), len(uv)),
+                              ("landmarks", ("L",), vertices), ("contour_lines", ("J", "L"), vertices),
+                              ("symmetry", ("V",), vertices)):
+        found = integers(path, f"key '{key}'", arrays[key])
+        _check_shape(path, key, found, shape)
+        if found.size and (found.min() < 0 or found.max() >= below):
+            raise ValueError(f"{path}: key '{key}': {found.min()}..{found.max()}, expected indices below {below}")
+        indices[key] = found.astype(np.int32)
+    return Topology(uv=uv, regions=weights, region_names=regions, **indices)
+
+
+def _names(path, arrays, key):
+    return tuple(np.ravel(texts(path, f"key '{key}'", arrays[key])).tolist())
+
+
+def _check_shape(path, key, value, shape):
+    """Letters are any number."""
+    if value.ndim != len(shape) or any(have != want for have, want in zip(value.shape, shape, strict=True)
+                                       if isinstance(want, int)):
+        raise ValueError(f"{path}: key '{key}': shape {value.shape}, expected [{', '.join(map(str, shape))}]")

@@ -9,7 +9,6 @@ import os
 
 import flax.struct
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from sfm_jax.geometry import sphere
@@ -19,6 +18,7 @@ from sfm_jax.morphable.model import (
     load_arrays,
     model_arrays,
     model_from_arrays,
+    radius_from_arrays,
     save_arrays,
 )
 
@@ -76,7 +76,7 @@ class SphereFaceModel:
         arrays = load_arrays(path)
         if str(arrays.get("kind")) != "sphere":
             raise ValueError(f"{path}: key 'kind': found {str(arrays.get('kind'))!r}, expected 'sphere'")
-        return SphereFaceModel(base=model_from_arrays(path, arrays), radius=jnp.asarray(arrays["radius"], jnp.float32))
+        return SphereFaceModel(base=model_from_arrays(path, arrays), radius=radius_from_arrays(path, arrays))
 
 
 def is_sphere_model(path: str | os.PathLike) -> bool:

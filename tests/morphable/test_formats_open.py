@@ -238,10 +238,10 @@ def test_a_damaged_npz_names_the_array(face, tmp_path):
     data = bytearray((tmp_path / "a.npz").read_bytes())
     data[200_000] ^= 255
     (tmp_path / "a.npz").write_bytes(data)
-    with pytest.raises(ValueError, match="a.npz: not readable as npz without pickled objects .key 'identity'"):
+    with pytest.raises(ValueError, match="a.npz: not a readable npz without pickled objects .key 'identity'"):
         load_npz(tmp_path / "a.npz")
     (tmp_path / "a.npz").write_bytes(data[:100_000])
-    with pytest.raises(ValueError, match="a.npz: not readable as npz"):
+    with pytest.raises(ValueError, match="a.npz: not a readable npz"):
         load_face_model(tmp_path / "a.npz")
     np.savez(tmp_path / "nan.npz", mean=face.mean * np.nan, identity=face.identity, faces=face.triangles)
     with pytest.raises(ValueError, match="nan.npz: mean: 10926 of 10926 numbers are NaN or infinite"):

@@ -4,8 +4,8 @@ import inspect
 import os
 from pathlib import Path
 
+from sfm_jax.array_files import read_npz
 from sfm_jax.morphable.formats import bilinear, eos, flame, gltf, ict, matlab, meshes, npz, statismo
-from sfm_jax.morphable.formats.files import read_npz
 from sfm_jax.morphable.model import FORMAT, MorphableModel
 
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.spatial
 
+from sfm_jax.array_files import integers, numbers
 from sfm_jax.morphable.formats.landmarks import slide_lines
 from sfm_jax.morphable.model import MorphableModel, Topology
 
@@ -71,6 +72,7 @@ def assemble(
     if uv is None:
         uv, uv_triangles = np.zeros((0, 2)), np.zeros((0, 3), np.int32)
     else:
+        uv = _places(path, uv)
         uv_triangles = triangles if uv_triangles is None else uv_triangles
         uv_triangles = _indices(path, "uv_triangles", uv_triangles, len(uv))
         if len(uv_triangles) != len(triangles):
@@ -101,7 +103,7 @@ def assemble(
 
 def columns(path: str | os.PathLike, key: str, matrix: np.ndarray) -> np.ndarray:
     """[K, V, 3] of a matrix [3V, K] whose rows are x, y, z of vertex after vertex. ValueError if they are not."""
-    matrix = np.asarray(matrix)
+    matrix = numbers(path, key, matrix)
     if matrix.ndim != 2 or len(matrix) % 3:
         raise ValueError(f"{path}: {key}: shape {matrix.shape}, expected [3 x vertices, components]")
     return np.ascontiguousarray(matrix.T).reshape(matrix.shape[1], len(matrix) // 3, 3)
@@ -162,14 +164,21 @@ def _inward(mean, triangles):
 
 
 def _vertices(path, key, values, count=None):
-    values = np.asarray(values)
+    values = numbers(path, key, values)
     if values.ndim != 2 or values.shape[1] != 3 or len(values) != (count or len(values) or 1):
         raise ValueError(f"{path}: {key}: shape {values.shape}, expected [{count or 'vertices'}, 3]")
     return _finite(path, key, values)
 
 
+def _places(path, values):
+    values = numbers(path, "uv", values)
+    if values.ndim != 2 or values.shape[1] != 2:
+        raise ValueError(f"{path}: uv: shape {values.shape}, expected [places, 2]")
+    return _finite(path, "uv", values)
+
+
 def _basis(path, key, values, count):
-    values = np.asarray(values)
+    values = numbers(path, key, values)
     if values.ndim != 3 or values.shape[1:] != (count, 3):
         raise ValueError(f"{path}: {key}: shape {values.shape}, expected [components, {count}, 3]")
     return _finite(path, key, values)
@@ -185,17 +194,16 @@ def _finite(path, key, values):
 
 
 def _indices(path, key, triangles, count):
-    triangles = np.asarray(triangles)
+    triangles = integers(path, key, triangles)
     if triangles.ndim != 2 or triangles.shape[1] != 3 or not len(triangles):
         raise ValueError(f"{path}: {key}: shape {triangles.shape}, expected [triangles, 3]")
-    triangles = triangles.astype(np.int64)
     if triangles.min() < 0 or triangles.max() >= count:
         raise ValueError(f"{path}: {key}: indices {triangles.min()}..{triangles.max()}, expected 0..{count - 1}")
     return triangles.astype(np.int32)
 
 
 def _landmarks(path, landmarks, count):
-    landmarks = np.asarray(landmarks, np.int64)
+    landmarks = integers(path, "landmarks", landmarks)
     if landmarks.shape != (68,) or landmarks.min() < 0 or landmarks.max() >= count:
         raise ValueError(f"{path}: landmarks: expected 68 vertices in 0..{count - 1}, found {landmarks.size} in "
                          f"{landmarks.min(initial=0)}..{landmarks.max(initial=0)}")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from sfm_jax.array_files import integers, lengths, read_npz
 from sfm_jax.morphable.formats.assemble import assemble, unit_factor
-from sfm_jax.morphable.formats.files import read_npz
 from sfm_jax.morphable.formats.landmarks import all_landmarks
 from sfm_jax.morphable.formats.obj import read_mesh
 from sfm_jax.morphable.formats.principal import orthogonal
@@ -47,9 +47,9 @@ def load_bilinear(
     key = next((key for key in ("", *CORES) if key in arrays), None)
     if key is None:
         raise ValueError(f"{path}: key '{CORES[0]}' is missing, expected a core tensor")
-    core = np.asarray(arrays[key], np.float64)
+    core = lengths(path, key or "core", arrays[key])
     core = np.moveaxis(core, 2, 0).swapaxes(1, 2) if core.ndim == 3 and core.shape[2] > core.shape[0] else core
-    if core.ndim != 3 or len(core) % 3:
+    if core.ndim != 3 or len(core) % 3 or not core.size:
         raise ValueError(f"{path}: core: shape {arrays[key].shape}, expected [3 x vertices, expressions, identities]")
     faces = np.moveaxis(core.reshape(-1, 3, *core.shape[1:]), (2, 3), (1, 0))  # [I, E, V, 3]
     people = _people(path, faces[:, 0]) if factors is None else _factors(factors, len(faces))
@@ -60,9 +60,9 @@ def load_bilinear(
         mesh = read_mesh(topology)
         parts = {"triangles": mesh.triangles, "uv": mesh.uv, "uv_triangles": mesh.uv_triangles}
     elif "fv_indices" in arrays:
-        parts = {"triangles": _fans(arrays["fv_indices"]) - 1}
+        parts = {"triangles": _fans(path, "fv_indices", arrays["fv_indices"]) - 1}
         if "texcoords" in arrays and "ft_indices" in arrays:
-            parts |= {"uv": arrays["texcoords"], "uv_triangles": _fans(arrays["ft_indices"]) - 1}
+            parts |= {"uv": arrays["texcoords"], "uv_triangles": _fans(path, "ft_indices", arrays["ft_indices"]) - 1}
     else:
         raise ValueError(f"{path}: key 'fv_indices' is missing: give a mesh with the triangles as topology")
     points = all_landmarks(landmarks) if landmarks is not None else arrays.get("lm_list_v16")
@@ -83,7 +83,7 @@ def _people(path, neutral):
 
 def _factors(path, count):
     factors = read_npz(path)
-    values = np.asarray(next(iter(factors.values()), np.zeros(0)), np.float64)
+    values = lengths(path, "factors", next(iter(factors.values()), np.zeros(0)))
     if values.ndim != 2 or values.shape[1] != count or len(values) < 2:
         raise ValueError(f"{path}: factors: shape {values.shape}, expected [people, {count}]")
     return values
@@ -94,7 +94,9 @@ def _reduced(deviations):
     return np.linalg.qr(deviations, mode="r") if len(deviations) > deviations.shape[1] else deviations
 
 
-def _fans(polygons):
+def _fans(path, key, polygons):
     """[F, 3] of polygons [P, n], as fans."""
-    polygons = np.asarray(polygons).astype(np.int64)
+    polygons = integers(path, key, polygons)
+    if polygons.ndim != 2 or polygons.shape[1] < 3:
+        raise ValueError(f"{path}: {key}: shape {polygons.shape}, expected [polygons, 3 or more]")
     return np.concatenate([polygons[:, [0, i, i + 1]] for i in range(1, polygons.shape[1] - 1)])

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sfm_jax.array_files import one_line
 from sfm_jax.morphable.formats.assemble import assemble, columns
 from sfm_jax.morphable.formats.colours import albedo_from_srgb, log_albedo, srgb_from_albedo
 from sfm_jax.morphable.formats.files import read_bytes, write_bytes
@@ -160,9 +161,15 @@ class _Cursor:
         values = np.frombuffer(self.take(4 * rows * columns_, what), "<f4")
         return values.reshape(columns_, rows).T
 
+    def column(self, what):
+        values = self.matrix(what)
+        if values.size and values.shape[1] != 1:
+            raise ValueError(f"{self.path}: {what}: {values.shape[0]} x {values.shape[1]} numbers, expected a column")
+        return values.ravel()
+
     def pca(self, what):
-        mean, vectors = self.matrix(f"{what} mean")[:, 0], self.matrix(f"{what} basis")
-        variance = self.matrix(f"{what} eigenvalues")[:, 0]
+        mean, vectors = self.column(f"{what} mean"), self.matrix(f"{what} basis")
+        variance = self.column(f"{what} eigenvalues")
         triangles = self.rows("<i4", 3, f"{what} triangles")
         if vectors.size and (vectors.shape != (len(mean), len(variance)) or len(mean) % 3):
             raise ValueError(f"{self.path}: {what} basis: shape {vectors.shape}, expected {len(mean)} x "
@@ -187,7 +194,7 @@ class _Cursor:
         names, offsets = [], []
         for index in range(self.count("blendshapes", 16)):
             names.append(self.text(f"blendshape {index + 1}"))
-            offsets.append(self.matrix(f"blendshape {index + 1}")[:, 0])
+            offsets.append(self.column(f"blendshape {index + 1}"))
         if len({len(offset) for offset in offsets}) > 1:
             raise ValueError(f"{self.path}: blendshapes: of {sorted({len(offset) for offset in offsets})} numbers, "
                              "expected as many in each")
@@ -224,8 +231,8 @@ def _read_contours(path, count):
     try:
         contour = json.loads(read_bytes(path))["model_contour"]
         sides = {side: [int(vertex) for vertex in contour[f"{side}_contour"]] for side in ("right", "left")}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not readable as contours of eos ({error})") from None
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"{path}: not readable as contours of eos ({one_line(error)})") from None
     for side, line in sides.items():
         if not line or min(line) < 0 or max(line) >= count:
             raise ValueError(f"{path}: {side}_contour: expected vertices in 0..{count - 1}")

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from sfm_jax.array_files import integers, numbers, one_line, read_npz
 from sfm_jax.morphable.formats.assemble import UNITS, assemble
-from sfm_jax.morphable.formats.files import need, read_bytes, read_npz
+from sfm_jax.morphable.formats.files import need, read_bytes
 from sfm_jax.morphable.formats.landmarks import all_landmarks
 from sfm_jax.morphable.formats.obj import read_obj
 from sfm_jax.morphable.formats.safe_pickle import load_pickle
@@ -42,11 +43,15 @@ def load_flame(
     """
     arrays = _read(path)
     mean, directions, triangles = need(path, arrays, "v_template", "shapedirs", "f")
-    mean, directions = np.asarray(mean, np.float64), np.asarray(directions, np.float64)
+    mean = numbers(path, "v_template", mean).astype(np.float64)
+    directions = numbers(path, "shapedirs", directions).astype(np.float64)
     if directions.ndim != 3 or directions.shape[:2] != mean.shape:
-        raise ValueError(f"{path}: shapedirs: shape {directions.shape}, expected [{len(mean)}, 3, components]")
+        raise ValueError(f"{path}: shapedirs: shape {directions.shape}, expected [vertices, 3, components] for a mean "
+                         f"of shape {mean.shape}")
     directions = np.moveaxis(directions, -1, 0)
-    triangles = np.asarray(triangles).astype(np.int64)
+    triangles = integers(path, "f", triangles)
+    if triangles.ndim != 2 or triangles.shape[1] != 3:
+        raise ValueError(f"{path}: f: shape {triangles.shape}, expected [triangles, 3]")
     points, lines = (None, None) if landmarks is None else _landmarks(landmarks, triangles)
     places, place_triangles = (None, None) if uv is None else _uv(uv)
     return assemble(
@@ -67,8 +72,8 @@ def _read(path):
             old = np.lib.format.read_magic(stream) == (1, 0)
             read_header = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
             shape, _, dtype = read_header(stream)
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}: not a readable npy ({error})") from None
+        except Exception as error:  # NumPy parses the header as Python: it raises whatever that leads to
+            raise ValueError(f"{path}: not a readable npy ({one_line(error)})") from None
         if dtype != np.dtype(object):
             raise ValueError(f"{path}: an array of {dtype} {shape}, expected a dict of arrays")
         loaded = load_pickle(path, content[stream.tell():])
@@ -87,6 +92,8 @@ def _landmarks(path, triangles):
     lines = jaw = None
     if "dynamic_lmk_faces_idx" in arrays:
         lines = _nearest(path, "dynamic_lmk", arrays, triangles)  # [yaws, 17], the first from the front
+        if lines.ndim != 2 or lines.shape[1] != 17:
+            raise ValueError(f"{path}: dynamic_lmk_faces_idx: shape {lines.shape}, expected [angles, 17]")
         jaw = lines[0]
         lines = np.stack([_padded(np.unique(line), max(len(np.unique(row)) for row in lines.T)) for line in lines.T])
     if "full_lmk_faces_idx" in arrays:
@@ -104,7 +111,7 @@ def _landmarks(path, triangles):
 def _nearest(path, prefix, arrays, triangles):
     """The corner of each triangle with the largest weight."""
     faces, weights = need(path, arrays, f"{prefix}_faces_idx", f"{prefix}_bary_coords")
-    faces, weights = np.asarray(faces).astype(np.int64), np.asarray(weights)
+    faces, weights = integers(path, f"{prefix}_faces_idx", faces), numbers(path, f"{prefix}_bary_coords", weights)
     if weights.shape != (*faces.shape, 3) or not faces.size or faces.min() < 0 or faces.max() >= len(triangles):
         raise ValueError(f"{path}: {prefix}_faces_idx: {faces.shape} triangles with weights {weights.shape}, expected "
                          f"indices below {len(triangles)} and 3 weights each")

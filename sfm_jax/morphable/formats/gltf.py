@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sfm_jax.array_files import check_expansion, integers, one_line
 from sfm_jax.morphable.formats.assemble import NO_LICENCE, UNITS, assemble
 from sfm_jax.morphable.formats.files import read_bytes
 from sfm_jax.morphable.model import MorphableModel
@@ -32,22 +33,32 @@ def load_gltf(path: str | os.PathLike) -> MorphableModel:
     content, binary = unpack_glb(path, read_bytes(path))
     try:
         mesh = content["meshes"][0]
+        extras = mesh.get("extras") or {}
         primitive = mesh["primitives"][0]
         if primitive.get("mode", 4) != 4:
             raise ValueError(f"{path}: mode {primitive['mode']}, expected triangles")
         accessors = _Accessors(path, content, binary)
         positions = accessors.array(primitive["attributes"]["POSITION"])
-        triangles = accessors.array(primitive["indices"]).reshape(-1, 3).astype(np.int64)
+        triangles = _threes(path, accessors.array(primitive["indices"]))
         uv = primitive["attributes"].get("TEXCOORD_0")
-        uv = None if uv is None else accessors.array(uv) * np.float32([1, -1]) + np.float32([0, 1])
+        uv = None if uv is None else _places(path, accessors.array(uv), len(positions))
         targets = [accessors.array(target["POSITION"]) for target in primitive.get("targets", [])]
-        names = mesh.get("extras", {}).get("targetNames") or [f"target {i + 1}" for i in range(len(targets))]
-        extras = mesh.get("extras", {}).get(EXTRAS, {})
-    except (KeyError, IndexError, TypeError) as error:
+        names = extras.get("targetNames") or [f"target {i + 1}" for i in range(len(targets))]
+        names, extras = [str(name) for name in names], extras.get(EXTRAS) or {}
+        lists = {key: integers(path, f"extras: {key}", extras[key]) for key in ("landmarks", "contour_lines")
+                 if np.size(extras.get(key, ()))}
+    except (KeyError, IndexError) as error:
         raise ValueError(f"{path}: not a glTF mesh of triangles: {error} is missing") from None
+    except (TypeError, AttributeError, OverflowError) as error:  # JSON of other kinds than glTF has
+        raise ValueError(f"{path}: not a glTF mesh of triangles ({error})") from None
+    if positions.ndim != 2 or positions.shape[1] != 3 or not len(positions):
+        raise ValueError(f"{path}: POSITION: shape {positions.shape}, expected [rows, 3]")
     if len(names) != len(targets) or any(target.shape != positions.shape for target in targets):
         raise ValueError(f"{path}: {len(names)} target names for {len(targets)} targets, expected as many, of "
                          f"{len(positions)} rows each")
+    for key, rows in lists.items():
+        if rows.min() < 0 or rows.max() >= len(positions):
+            raise ValueError(f"{path}: extras: {key}: {rows.min()}..{rows.max()}, expected 0..{len(positions) - 1}")
     moves = np.stack([positions, *targets])  # [1 + targets, rows, 3]
     if triangles.min() < 0 or triangles.max() >= len(positions):
         raise ValueError(f"{path}: indices {triangles.min()}..{triangles.max()}, expected 0..{len(positions) - 1}")
@@ -56,8 +67,7 @@ def load_gltf(path: str | os.PathLike) -> MorphableModel:
     mean, *components = moves[:, fresh]
     identity = [component for name, component in zip(names, components, strict=True) if name.startswith(IDENTITY)]
     expression = [component for name, component in zip(names, components, strict=True) if not name.startswith(IDENTITY)]
-    rows = {key: vertex[np.asarray(extras[key], np.int64)] for key in ("landmarks", "contour_lines")
-            if np.size(extras.get(key, ()))}
+    rows = {key: vertex[places] for key, places in lists.items()}
     shape = (0, len(mean), 3)
     return assemble(
         path, mean=mean, triangles=vertex[triangles], identity=np.reshape(identity, (-1, *shape[1:])),
@@ -81,8 +91,8 @@ def unpack_glb(path: str | os.PathLike, data: bytes) -> tuple[dict, bytes]:
         chunks[kind], at = data[at + 8:at + 8 + size], at + 8 + size
     try:
         return json.loads(chunks[_JSON]), chunks.get(_BIN, b"")
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"{path}: its JSON chunk is missing or damaged ({error})") from None
+    except (KeyError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: its JSON chunk is missing or damaged ({one_line(error)})") from None
 
 
 def with_extras(data: bytes, extras: dict) -> bytes:
@@ -95,6 +105,19 @@ def with_extras(data: bytes, extras: dict) -> bytes:
                      struct.pack("<II", len(text), _JSON), text, struct.pack("<II", len(binary), _BIN), binary])
 
 
+def _threes(path, indices):
+    if indices.ndim != 1 or not indices.size or indices.size % 3:
+        raise ValueError(f"{path}: indices: shape {indices.shape}, expected three a triangle")
+    return integers(path, "indices", indices).reshape(-1, 3)
+
+
+def _places(path, uv, count):
+    """v upwards."""
+    if uv.shape != (count, 2):
+        raise ValueError(f"{path}: TEXCOORD_0: shape {uv.shape}, expected [{count}, 2]")
+    return uv * np.float32([1, -1]) + np.float32([0, 1])
+
+
 class _Accessors:
     def __init__(self, path, content, binary):
         self.path, self.content, self.binary = path, content, binary
@@ -102,25 +125,47 @@ class _Accessors:
     def array(self, index):
         """Accessor [count, width] (or [count]), dense or sparse."""
         accessor = self.content["accessors"][index]
-        dtype, width, count = _DTYPES[accessor["componentType"]], _WIDTHS[accessor["type"]], accessor["count"]
-        values = np.zeros((count, width), dtype)
+        dtype, width = _DTYPES[accessor["componentType"]], _WIDTHS[accessor["type"]]
+        count = self._whole(accessor, "count")
         if "bufferView" in accessor:
-            values = self._view(accessor["bufferView"], accessor.get("byteOffset", 0), dtype, width, count)
+            values = self._view(accessor["bufferView"], self._whole(accessor, "byteOffset"), dtype, width, count)
+        else:
+            self._check_size(count * width * np.dtype(dtype).itemsize)
+            values = np.zeros((count, width), dtype)
         if "sparse" in accessor:
             sparse = accessor["sparse"]
-            rows = self._view(sparse["indices"]["bufferView"], sparse["indices"].get("byteOffset", 0),
-                              _DTYPES[sparse["indices"]["componentType"]], 1, sparse["count"])
+            changed = self._whole(sparse, "count")
+            rows = integers(self.path, "sparse indices", self._view(
+                sparse["indices"]["bufferView"], self._whole(sparse["indices"], "byteOffset"),
+                _DTYPES[sparse["indices"]["componentType"]], 1, changed))[:, 0]
+            if changed and (rows.min() < 0 or rows.max() >= count):
+                raise ValueError(f"{self.path}: sparse indices {rows.min()}..{rows.max()}, expected 0..{count - 1}")
             values = values.copy()
-            values[rows[:, 0]] = self._view(sparse["values"]["bufferView"], sparse["values"].get("byteOffset", 0),
-                                            dtype, width, sparse["count"])
+            values[rows] = self._view(sparse["values"]["bufferView"], self._whole(sparse["values"], "byteOffset"),
+                                      dtype, width, changed)
         return values[:, 0] if width == 1 else values
 
     def _view(self, index, offset, dtype, width, count):
         view = self.content["bufferViews"][index]
         size = np.dtype(dtype).itemsize * width
-        stride = view.get("byteStride", size)
-        start = view.get("byteOffset", 0) + offset
-        if count < 0 or start + stride * (count - 1) + size > len(self.binary):
+        stride = self._whole(view, "byteStride") or size
+        start = self._whole(view, "byteOffset") + offset
+        if not count:
+            return np.zeros((0, width), dtype)
+        if start + stride * (count - 1) + size > len(self.binary):
             raise ValueError(f"{self.path}: buffer view {index} ends beyond the {len(self.binary)} bytes of the binary")
         rows = np.lib.stride_tricks.as_strided(np.frombuffer(self.binary, np.uint8)[start:], (count, size), (stride, 1))
         return np.ascontiguousarray(rows).view(dtype)
+
+    def _check_size(self, size):
+        try:
+            check_expansion(size, self.path)
+        except ValueError as error:
+            raise ValueError(f"{self.path}: accessor: {error}") from None
+
+    def _whole(self, place, key):
+        """A whole number of 0 or more; 0 if it is not there."""
+        value = place.get(key, 0)
+        if type(value) is not int or value < 0:
+            raise ValueError(f"{self.path}: {key}: found {one_line(repr(value))}, expected a whole number of 0 or more")
+        return value

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sfm_jax.array_files import lengths, one_line
 from sfm_jax.morphable.formats.assemble import assemble
 from sfm_jax.morphable.formats.files import need, read_bytes
 from sfm_jax.morphable.formats.obj import read_obj, read_obj_vertices
@@ -43,17 +44,20 @@ def load_ict(folder: str | os.PathLike, vertices: int = FACE, keep_size: bool = 
     neutral = read_obj(folder / NEUTRAL)
     try:
         indices = json.loads(read_bytes(folder / INDICES))
-    except ValueError as error:
-        raise ValueError(f"{folder / INDICES}: not readable as JSON ({error})") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{folder / INDICES}: not readable as JSON ({one_line(error)})") from None
     names, landmarks = need(folder / INDICES, indices, "expressions", "idx_to_landmark_verts")
+    if not isinstance(names, list) or not all(isinstance(name, str) and "/" not in name for name in names):
+        raise ValueError(f"{folder / INDICES}: expressions: expected a list of names")
     identities = sorted(folder.glob("identity[0-9][0-9][0-9].obj"))
     if not identities:
         raise ValueError(f"{folder}: identity000.obj is missing, expected the identity modes")
     count = min(vertices, len(neutral.vertices))
-    mean = neutral.vertices[:count]
+    mean = lengths(folder / NEUTRAL, "vertices", neutral.vertices[:count])
 
     def offsets(files):
-        return np.stack([_vertices(file, len(neutral.vertices))[:count] - mean for file in files])
+        return np.stack([lengths(file, "vertices", _vertices(file, len(neutral.vertices))[:count]) - mean
+                         for file in files])
 
     inside = (neutral.triangles < count).all(1)
     uv, uv_triangles = neutral.uv, None

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import scipy.spatial
 
+from sfm_jax.array_files import integers, one_line, read_npz
+
 CONTOUR_POINTS = 11
 BEHIND_THE_NOSE = 105.0  # mm from its tip to the middle of the head, around which the contour turns
 INNER_CORNER = 0.3  # of the way from a corner of the mouth to the next points of the inner lips
@@ -26,32 +28,37 @@ def read_landmarks(path: str | os.PathLike, names: Mapping[str, int] | None = No
         mapping = _read_mapping(path)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file, expected landmarks") from None
-    except (OSError, ValueError) as error:  # of tomllib, json and NumPy
-        raise ValueError(f"{path}: not readable as landmarks ({error})") from None
+    except (OSError, ValueError, RecursionError) as error:  # of tomllib, json and NumPy
+        raise ValueError(f"{path}: not readable as landmarks ({one_line(error)})") from None
     found = {}
     for number, vertex in mapping.items():
         if isinstance(vertex, str) and vertex in (names or {}):
             vertex = names[vertex]
-        if not (str(number).isdigit() and 1 <= int(number) <= 68):
+        if not (str(number).isascii() and str(number).isdigit() and 1 <= int(number) <= 68):
             continue  # such files may map other points, too
         if isinstance(vertex, str):
             raise ValueError(f"{path}: landmark {number}: the model has no vertex named {vertex!r}")
-        found[int(number) - 1] = int(vertex)
+        if type(vertex) is not int or not 0 <= vertex < 2**31:
+            raise ValueError(f"{path}: landmark {number}: found {one_line(repr(vertex))}, expected a vertex's number")
+        found[int(number) - 1] = vertex
     return found
 
 
 def _read_mapping(path):
     if path.suffix.lower() == ".npy":
-        rows = np.load(path, allow_pickle=False).ravel().tolist()
+        rows = integers(path, "landmarks", read_npz(path).get("", ())).ravel().tolist()
     elif path.suffix.lower() == ".json":
         rows = json.loads(path.read_text())
     else:
         text = path.read_text()
         if "landmark_mappings" in text:
-            return tomllib.loads(text)["landmark_mappings"]
+            mapping = tomllib.loads(text).get("landmark_mappings")
+            if not isinstance(mapping, dict):
+                raise ValueError("landmark_mappings: expected a table")
+            return mapping
         rows = [int(word) for word in text.split()]
     if not isinstance(rows, list) or len(rows) != 68:
-        raise ValueError(f"{len(rows)} numbers, expected 68")
+        raise ValueError(f"{len(rows) if isinstance(rows, list) else type(rows).__name__} numbers, expected 68")
     return dict(enumerate(rows, 1))
 
 

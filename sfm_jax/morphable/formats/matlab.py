@@ -8,14 +8,14 @@
     LYHM: shp and perhaps tex, each with mu, eigVec, eigVal (variances). Dai et al., ICCV 2017.
 """
 
-import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 
+from sfm_jax.array_files import integers, numbers, one_line
+from sfm_jax.mat_files import load_mat5, mat5_names
 from sfm_jax.morphable.formats.assemble import UNITS, assemble, columns, unit_factor
 from sfm_jax.morphable.formats.colours import albedo_from_srgb
 from sfm_jax.morphable.formats.files import need, read_bytes
@@ -33,11 +33,13 @@ def load_bfm2009(path: str | os.PathLike, landmarks: str | os.PathLike | None = 
       ValueError: naming the file and the key that is missing or wrong.
     """
     keys = ("shapeMU", "shapePC", "shapeEV", "texMU", "texPC", "texEV", "tl")
-    mean, basis, sigma, colour, colours, colour_sigma, triangles = need(path, read_mat(path), *keys)
+    found = need(path, read_mat(path), *keys)
+    mean, basis, sigma, colour, colours, colour_sigma, triangles = (
+        numbers(path, key, values) for key, values in zip(keys, found, strict=True))
     return assemble(
-        path, mean=np.reshape(mean, (-1, 3)), triangles=triangles.astype(np.int64) - 1,
-        identity=_scaled(path, "shapePC", basis, sigma), albedo=albedo_from_srgb(
-            np.reshape(colour, (-1, 3)) / 255, _scaled(path, "texPC", colours, colour_sigma) / 255),
+        path, mean=_points(path, "shapeMU", mean), triangles=integers(path, "tl", triangles) - 1,
+        identity=_scaled(path, "shapePC", basis, sigma), albedo=_albedo(
+            path, "texMU", colour, _scaled(path, "texPC", colours, colour_sigma), 255),
         landmarks=all_landmarks(landmarks), millimetres=UNITS["um"], name="Basel Face Model 2009",
         source="Paysan et al. 2009")
 
@@ -50,11 +52,12 @@ def load_deep3d(path: str | os.PathLike) -> MorphableModel:
     """
     keys = ("meanshape", "idBase", "exBase", "meantex", "texBase", "tri", "keypoints")
     mean, identity, expression, colour, colours, triangles, landmarks = need(path, read_mat(path), *keys)
+    colours = columns(path, "texBase", colours)
     return assemble(
-        path, mean=np.reshape(mean, (-1, 3)), triangles=triangles.astype(np.int64) - 1,
+        path, mean=_points(path, "meanshape", mean), triangles=integers(path, "tri", triangles) - 1,
         identity=columns(path, "idBase", identity), expression=columns(path, "exBase", expression),
-        albedo=albedo_from_srgb(np.reshape(colour, (-1, 3)) / 255, columns(path, "texBase", colours) / 255),
-        landmarks=np.ravel(landmarks).astype(np.int64) - 1, millimetres=UNITS["dm"],
+        albedo=_albedo(path, "meantex", colour, colours, 255),
+        landmarks=np.ravel(integers(path, "keypoints", landmarks)) - 1, millimetres=UNITS["dm"],
         name="Basel Face Model 2009, front", source="Paysan et al. 2009, Guo et al. 2018, Deng et al. 2019")
 
 
@@ -82,48 +85,39 @@ def load_matlab(
     albedo = None
     if "tex" in arrays and "shp" in arrays:
         colour, colours, colour_variance = need(path, arrays["tex"], *names)
-        level = 255 if np.max(colour) > 1.5 else 1
-        albedo = albedo_from_srgb(np.reshape(colour, (-1, 3)) / level,
-                                  _scaled(path, names[1], colours, np.sqrt(colour_variance)) / level)
+        colour = numbers(path, f"tex.{names[0]}", colour)
+        albedo = _albedo(path, f"tex.{names[0]}", colour, _scaled(path, f"tex.{names[1]}", colours, _roots(
+            path, names[2], colour_variance)), 255 if np.max(colour, initial=0) > 1.5 else 1)
     triangles = read_mesh(topology).triangles if topology else _triangles(path, shape, arrays, np.size(mean) // 3)
     return assemble(
-        path, mean=np.reshape(mean, (-1, 3)), triangles=triangles, albedo=albedo,
-        identity=_scaled(path, names[1], basis, np.sqrt(variance)), landmarks=all_landmarks(landmarks),
+        path, mean=_points(path, names[0], mean), triangles=triangles, albedo=albedo,
+        identity=_scaled(path, names[1], basis, _roots(path, names[2], variance)), landmarks=all_landmarks(landmarks),
         millimetres=unit_factor(unit), name=Path(path).stem, source=f"MATLAB model {Path(path).name}")
 
 
 def mat_keys(path: str | os.PathLike) -> list[str]:
     """The names of the variables of a .mat. ValueError as for `read_mat`."""
-    return [name for name, *_ in _scipy_io(path, "whosmat")]
+    return _read(path, mat5_names)
 
 
 def read_mat(path: str | os.PathLike) -> dict:
     """The variables of a .mat, structs as dicts. ValueError if damaged, and for MATLAB's HDF5 (v7.3)."""
-    arrays = _scipy_io(path, "loadmat", struct_as_record=False)
-    return {key: _plain(value) for key, value in arrays.items() if not key.startswith("__")}
+    return _read(path, load_mat5)
 
 
-def _scipy_io(path, function, **options):
+def _read(path, function):
     content = read_bytes(path)
     if content[:19] == b"MATLAB 7.3 MAT-file":
         raise ValueError(f"{path}: MATLAB 7.3, expected version 5 to 7.2: save it anew with -v7")
     try:
-        return getattr(scipy.io, function)(io.BytesIO(content), **options)
-    except Exception as error:  # SciPy raises whatever the damaged file led it to
-        raise ValueError(f"{path}: not a readable MATLAB file, or truncated "
-                         f"({type(error).__name__}: {error})") from None
-
-def _plain(value):
-    if isinstance(value, np.ndarray) and value.dtype == object and value.size == 1:
-        value = value.item()
-    if hasattr(value, "_fieldnames"):
-        return {name: _plain(getattr(value, name)) for name in value._fieldnames}
-    return value
+        return function(content)
+    except ValueError as error:
+        raise ValueError(f"{path}: not a readable MATLAB file, or truncated ({one_line(error)})") from None
 
 
 def _scaled(path, key, basis, sigma):
     """[K, V, 3] of unit columns [3V, K] times the standard deviations [K]."""
-    sigma = np.ravel(sigma)
+    sigma, basis = np.ravel(numbers(path, f"{key}'s deviations", sigma)), numbers(path, key, basis)
     if np.ndim(basis) != 2 or np.shape(basis)[1] != len(sigma):
         raise ValueError(f"{path}: {key}: shape {np.shape(basis)}, expected [3 x vertices, {len(sigma)}]")
     if not np.isfinite(sigma).all():
@@ -131,12 +125,36 @@ def _scaled(path, key, basis, sigma):
     return columns(path, key, basis) * sigma[:, None, None]
 
 
+def _roots(path, key, variance):
+    """Standard deviations."""
+    variance = numbers(path, key, variance)
+    if not (variance >= 0).all():
+        raise ValueError(f"{path}: {key}: its standard deviations are not finite numbers of 0 or more")
+    return np.sqrt(variance)
+
+
+def _points(path, key, values):
+    """[V, 3] of 3V numbers in any shape."""
+    values = numbers(path, key, values)
+    if values.size % 3:
+        raise ValueError(f"{path}: {key}: {values.size} numbers, expected 3 a vertex")
+    return values.reshape(-1, 3)
+
+
+def _albedo(path, key, mean, basis, level):
+    """Of sRGB colours from 0 to `level`."""
+    mean = _points(path, key, mean)
+    if len(mean) != basis.shape[1]:
+        raise ValueError(f"{path}: {key}: {len(mean)} colours, its components have {basis.shape[1]}")
+    return albedo_from_srgb(mean / level, basis / level)
+
+
 def _triangles(path, shape: Mapping, arrays: Mapping, count):
     """[F, 3] from 0; MATLAB's own count from 1."""
     for place in (shape, arrays):
         for key in _TRIANGLES:
             if key in place:
-                triangles = np.asarray(place[key]).astype(np.int64)
+                triangles = integers(path, key, place[key])
                 triangles = triangles.T if triangles.ndim == 2 and triangles.shape[1] != 3 else triangles
-                return triangles - (1 if triangles.min() > 0 and triangles.max() == count else 0)
+                return triangles - (1 if triangles.size and triangles.min() > 0 and triangles.max() == count else 0)
     raise ValueError(f"{path}: key '{_TRIANGLES[0]}' is missing: give a mesh with the triangles as topology")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sfm_jax.array_files import lengths
 from sfm_jax.morphable.formats.assemble import assemble, unit_factor
 from sfm_jax.morphable.formats.landmarks import all_landmarks
 from sfm_jax.morphable.formats.obj import read_mesh
@@ -43,10 +44,8 @@ def load_meshes(
         if not np.array_equal(mesh.triangles, first.triangles):
             raise ValueError(f"{file}: other triangles than {files[0].name}, so vertices do not correspond")
         shapes.append(mesh.vertices)
-    shapes = unit_factor(unit) * np.stack(shapes)
-    unsound = np.flatnonzero(~np.isfinite(shapes).all((1, 2)))
-    if len(unsound):
-        raise ValueError(f"{files[unsound[0]]}: vertices: NaN or infinite numbers")
+    shapes = unit_factor(unit) * np.stack([lengths(file, "vertices", shape)
+                                           for file, shape in zip(files, shapes, strict=True)])
     shapes = aligned(shapes)
     most = min(len(shapes) - 1, shapes[0].size)
     mean, basis, sigma = weighted_pca(shapes, None, min(components or most, most))

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from sfm_jax.array_files import numbers, read_npz, texts
 from sfm_jax.morphable.formats.assemble import assemble, unit_factor
-from sfm_jax.morphable.formats.files import need, read_npz
+from sfm_jax.morphable.formats.files import need
 from sfm_jax.morphable.formats.landmarks import all_landmarks
 from sfm_jax.morphable.formats.obj import read_mesh
 from sfm_jax.morphable.model import MorphableModel
@@ -48,7 +49,10 @@ def load_npz(
         keys.setdefault(part, part if part in arrays else _NAMES.get(part, part))
     found = {part: arrays[key] for part, key in keys.items() if key in arrays}
     need(path, arrays, keys["mean"], keys["identity"])
-    mean = found["mean"].reshape(-1, 3)
+    mean = numbers(path, keys["mean"], found["mean"])
+    if mean.size % 3 or not mean.size:
+        raise ValueError(f"{path}: key '{keys['mean']}': shape {mean.shape}, expected [vertices, 3]")
+    mean = mean.reshape(-1, 3)
     parts = {"uv": found.get("uv"), "uv_triangles": found.get("uv_triangles"), "triangles": found.get("triangles")}
     if topology is not None:
         mesh = read_mesh(topology)
@@ -58,14 +62,15 @@ def load_npz(
     bases = {part: _basis(path, keys, found, part, len(mean)) for part in ("identity", "expression") if part in found}
     return assemble(
         path, mean=mean, **bases, **parts, millimetres=factor,
-        expression_names=[str(name) for name in found.get("expression_names", ())],
+        expression_names=[str(name) for name in
+                          np.ravel(texts(path, keys["expression_names"], found.get("expression_names", ())))],
         landmarks=found.get("landmarks") if landmarks is None else all_landmarks(landmarks),
         name=Path(path).stem, source=f"npz {Path(path).name}")
 
 
 def _basis(path, keys, found, part, count):
     """[K, V, 3] of any order of axes that the number of vertices tells apart."""
-    values = np.asarray(found[part], np.float64)
+    values = numbers(path, keys[part], found[part]).astype(np.float64)
     if values.ndim == 2 and values.shape[1] == 3 * count:
         values = values.reshape(-1, count, 3)
     elif values.ndim == 2 and values.shape[0] == 3 * count:
@@ -78,6 +83,8 @@ def _basis(path, keys, found, part, count):
     sigma = found.get(f"{part}_sigma")
     if sigma is None:
         return values
+    sigma = numbers(path, keys[f"{part}_sigma"], sigma)
     if np.size(sigma) != len(values):
         raise ValueError(f"{path}: key '{keys[f'{part}_sigma']}': {np.size(sigma)} numbers, expected {len(values)}")
-    return values * np.ravel(sigma)[:, None, None]
+    with np.errstate(all="ignore"):  # what is not finite is found later
+        return values * np.ravel(sigma)[:, None, None]

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import scipy.spatial
 
+from sfm_jax.array_files import check_expansion, numbers, one_line
 from sfm_jax.morphable.formats.assemble import assemble, columns
 from sfm_jax.morphable.formats.colours import albedo_from_srgb
 from sfm_jax.morphable.formats.files import read_bytes
@@ -47,16 +48,16 @@ def load_statismo(path: str | os.PathLike, landmarks: str | os.PathLike | None =
             expression = _pca(path, file, "expression") if "expression" in file else None
             representer = "representer" if "representer" in file else "shape/representer"  # for all, or of each part
             cells = _array(path, file, f"{representer}/cells")
-            points = file[f"{representer}/points"][()].T if f"{representer}/points" in file else shape
-            named = _named(file, points)
-    except OSError as error:
-        raise ValueError(f"{path}: not a readable HDF5 file, or truncated ({error})") from None
-    except KeyError as error:
-        raise ValueError(f"{path}: {error.args[0]}") from None
+            cells = cells.T if cells.ndim == 2 and len(cells) == 3 else cells
+            key = f"{representer}/points"
+            points = _vertices(path, key, _array(path, file, key).T) if key in file else shape
+            text = _contents(path, file, "metadata/landmarks/json") if "metadata/landmarks/json" in file else b"[]"
+    except (OSError, RuntimeError, KeyError, TypeError, UnicodeDecodeError) as error:  # h5py's, on damaged files
+        raise ValueError(f"{path}: not a readable HDF5 file, or truncated ({one_line(error)})") from None
     return assemble(
-        path, mean=shape + (expression[0] if expression else 0), triangles=cells.T if len(cells) == 3 else cells,
+        path, mean=shape + _expression_mean(path, expression, shape), triangles=cells,
         identity=shape_basis, expression=expression[1] if expression else None,
-        albedo=albedo_from_srgb(*colour) if colour else None, landmarks=all_landmarks(landmarks, named),
+        albedo=_albedo(path, colour, shape), landmarks=all_landmarks(landmarks, _named(path, text, points)),
         name=Path(path).stem, source=f"statismo model {Path(path).name}")
 
 
@@ -66,23 +67,68 @@ def _pca(path, file, part):
     if np.ndim(basis) != 2 or basis.shape != (np.size(mean), np.size(variance)):
         raise ValueError(f"{path}: {part}/model/pcaBasis: shape {np.shape(basis)}, expected "
                          f"({np.size(mean)}, {np.size(variance)})")
-    versions = [file[key][()] for key in (f"{part}/version/minorVersion", "version/minorVersion") if key in file]
-    scaled = bool(versions) and int(np.ravel(versions[0])[0]) <= LAST_SCALED
-    return np.reshape(mean, (-1, 3)), columns(path, part, basis if scaled else basis * np.sqrt(np.ravel(variance)))
+    places = (f"{part}/version/minorVersion", "version/minorVersion")
+    versions = [_array(path, file, key) for key in places if key in file]
+    if any(version.size < 1 for version in versions):
+        raise ValueError(f"{path}: {part}: its version is empty")
+    scaled = bool(versions) and np.ravel(versions[0])[0] <= LAST_SCALED
+    if not scaled and not (variance >= 0).all():
+        raise ValueError(f"{path}: {part}/model/pcaVariance: expected finite numbers of 0 or more")
+    mean = _vertices(path, f"{part}/model/mean", mean.reshape(-1, 3) if mean.size % 3 == 0 else mean)
+    return mean, columns(path, part, basis if scaled else basis * np.sqrt(np.ravel(variance)))
+
+
+def _albedo(path, colour, shape):
+    if colour is None:
+        return None
+    if colour[0].shape != shape.shape:
+        raise ValueError(f"{path}: color/model/mean: {len(colour[0])} colours, the shape has {len(shape)} vertices")
+    return albedo_from_srgb(*colour)
+
+
+def _expression_mean(path, expression, shape):
+    if expression is None:
+        return 0
+    if expression[0].shape != shape.shape:
+        raise ValueError(f"{path}: expression/model/mean: {len(expression[0])} vertices, the shape has {len(shape)}")
+    return expression[0]
+
+
+def _vertices(path, key, values):
+    if values.ndim != 2 or values.shape[1] != 3 or not len(values) or not np.isfinite(values).all():
+        raise ValueError(f"{path}: {key}: shape {values.shape}, expected finite [vertices, 3]")
+    return values
 
 
 def _array(path, file, key):
+    return numbers(path, key, _contents(path, file, key))
+
+
+def _contents(path, file, key):
+    """A data set of a file, not of another one."""
+    import h5py
+
     if key not in file:
-        raise ValueError(f"{path}: '{key}' is missing, found {', '.join(file) or 'nothing'}")
-    return file[key][()]
+        raise ValueError(f"{path}: '{key}' is missing, found {one_line(', '.join(file)) if len(file) else 'nothing'}")
+    item = file[key]
+    if not isinstance(item, h5py.Dataset) or item.file.filename != file.filename or item.external or item.is_virtual:
+        raise ValueError(f"{path}: {key}: not a data set of this file")
+    try:
+        check_expansion(item.size * item.dtype.itemsize, path)
+    except ValueError as error:
+        raise ValueError(f"{path}: {key}: {error}") from None
+    return item[()]
 
 
-def _named(file, points):
+def _named(path, text, points):
     """{name: vertex} of the file's own landmarks, which are points in space."""
-    if "metadata/landmarks/json" not in file:
-        return {}
-    text = file["metadata/landmarks/json"][()]
     text = text if isinstance(text, (bytes, str)) else np.asarray(text).tobytes()
-    places = {entry["id"]: entry["coordinates"] for entry in json.loads(text)}
-    vertices = scipy.spatial.cKDTree(points).query(np.array(list(places.values())).reshape(-1, 3))[1]
+    try:
+        places = {str(entry["id"]): entry["coordinates"] for entry in json.loads(text)}
+        wanted = np.array(list(places.values()), np.float64).reshape(-1, 3)
+        if len(wanted) != len(places) or not np.isfinite(wanted).all():
+            raise ValueError("expected three finite numbers a point")
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"{path}: metadata/landmarks/json: not readable as landmarks ({one_line(error)})") from None
+    vertices = scipy.spatial.cKDTree(points).query(wanted)[1]
     return dict(zip(places, vertices.tolist(), strict=True))
