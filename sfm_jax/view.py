@@ -25,10 +25,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
         arguments = read_command_line(sys.argv[1:] if argv is None else argv)
         # JAX is imported only for a command line that is right.
+        from sfm_jax.training.compilation import enable_compilation_cache
         from sfm_jax.viewer.app import Viewer
         from sfm_jax.viewer.server import HOST, check_port
         from sfm_jax.viewer.subject import open_subject
 
+        enable_compilation_cache(least_seconds=0.0)  # many small programs, and someone who waits for them
         check_port(arguments.port)
         subject = open_subject(arguments.subject)
         viewer = Viewer(subject, arguments.port)

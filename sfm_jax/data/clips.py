@@ -39,7 +39,7 @@ class SyntheticClips:
         weights = _key_weights(frame / (self._frames - 1))
 
         def passed(values):
-            return jnp.einsum("bk,bk...->b...", weights, values.reshape(-1, KEYS, *values.shape[1:]))
+            return jnp.einsum("bk,bk...->b...", weights, values.reshape(len(ids), KEYS, *values.shape[1:]))
 
         return scenes._replace(index=ids, pose=passed(keys.pose), expression=passed(keys.expression),
                                damage=jax.vmap(jax.random.fold_in)(scenes.damage, frame))

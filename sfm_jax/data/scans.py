@@ -16,7 +16,9 @@ from typing import Protocol
 
 import numpy as np
 
+from sfm_jax.array_files import integers, numbers, one_line, read_npz
 from sfm_jax.morphable.default import Population
+from sfm_jax.morphable.formats.obj import load_trimesh
 from sfm_jax.morphable.model import MorphableModel
 
 # Deformation fields and noise are of the scanner, the same for every source: only their mixture is the scan's own.
@@ -58,8 +60,8 @@ class Capture:
 
 
 class PopulationScans:
-    """Scans of the embedded population: `scans_per_person` captures of each person, different in every way a
-    scanner session differs (see Capture). `people` [P, K] are identity codes of `model`."""
+    """Scans of people of a model, such as the embedded population: `scans_per_person` captures of each person,
+    different in every way a scanner session differs (see Capture). `people` [P, K] are identity codes of `model`."""
 
     def __init__(self, model: MorphableModel, people: np.ndarray, scans_per_person: int, capture: Capture, seed: int):
         self.persons = len(people)
@@ -71,7 +73,7 @@ class PopulationScans:
         # White noise is drawn once; each scan reads it from an offset of its own: 20 times faster, still white.
         self._offsets = max(self._mean.size, 2**16)
         self._noise = np.float32(capture.noise) * bank.standard_normal(self._mean.size + self._offsets, np.float32)
-        expression = np.asarray(model.expression_basis).reshape(len(model.expression_basis), -1)
+        expression = np.asarray(model.expression_basis).reshape(len(model.expression_basis), self._mean.size)
         fields, swelling = _smooth_fields(bank, self._mean, count=32), _swelling_field(model).reshape(1, -1)
         self._counts = (len(expression), len(fields))
         self._additive = np.concatenate([expression, fields, swelling])
@@ -98,7 +100,7 @@ class PopulationScans:
         """All random numbers of one scan, from its index alone."""
         c, (expressions, fields) = self._capture, self._counts
         rng = np.random.Generator(np.random.Philox(key=self._seed, counter=[0, 0, 0, index]))
-        active = rng.random(expressions) < 6.0 / expressions
+        active = rng.random(expressions) < 6.0 / max(expressions, 1)
         strength = np.minimum(rng.gamma(2.0, c.expression / 2.0, expressions), 1.0)
         return {
             "additive": np.concatenate([active * strength, c.deformation * rng.standard_normal(fields),
@@ -142,7 +144,9 @@ def _swelling_field(model):
     normals = np.stack([np.bincount(triangles.ravel(), np.repeat(face_normals[:, axis], 3), len(mean))
                         for axis in range(3)], axis=1)
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-    height = mean[:, 1] - mean[model.topology.landmarks[33], 1]  # above the base of the nose
+    landmarks = model.topology.landmarks
+    # Above the base of the nose; that of a face without landmarks is about in the middle.
+    height = mean[:, 1] - (mean[landmarks[33], 1] if len(landmarks) else np.ptp(mean[:, 1]) / 2 + mean[:, 1].min())
     fade = 1.0 / (1.0 + np.exp((height - 5.0) / 12.0))
     skin = model.topology.region("skin") if "skin" in model.topology.region_names else np.ones(len(mean), np.float32)
     return (normals * (fade * skin)[:, None]).astype(np.float32)
@@ -208,7 +212,7 @@ def find_people(folder: str | Path, min_scans: int = 2) -> dict[str, list[Path]]
 
 def read_scan(path: Path, model: MorphableModel) -> np.ndarray:
     """Vertices [V, 3] float32 mm of a registered mesh. ValueError if not finite or not in the model's topology."""
-    vertices, triangles = _read_npz(path) if path.suffix.lower() == ".npz" else _read_mesh(path)
+    vertices, triangles = _read_npz(path) if path.suffix.lower() == ".npz" else load_trimesh(path)
     expected = np.asarray(model.mean).shape
     if vertices.shape != expected:
         raise ValueError(f"{path}: vertices: found shape {vertices.shape}, the model has {expected}")
@@ -222,23 +226,13 @@ def read_scan(path: Path, model: MorphableModel) -> np.ndarray:
 
 
 def _read_npz(path):
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if "vertices" not in file.files:
-                raise ValueError(f"key 'vertices' is missing, found {', '.join(file.files) or 'nothing'}")
-            return file["vertices"], file["triangles"] if "triangles" in file.files else None
-    except Exception as error:  # zipfile, zlib and NumPy each raise their own kinds on damaged files
-        raise ValueError(f"{path}: not a readable npz without pickled objects ({error})") from None
-
-
-def _read_mesh(path):
-    import trimesh
-
-    try:
-        mesh = trimesh.load(path, process=False, maintain_order=True, force="mesh")
-    except Exception as error:  # trimesh's readers raise whatever the damaged text led them to
-        raise ValueError(f"{path}: not a readable mesh ({type(error).__name__}: {error})") from None
-    return np.asarray(mesh.vertices), np.asarray(mesh.faces)
+    arrays = read_npz(path)
+    if "vertices" not in arrays:
+        raise ValueError(f"{path}: key 'vertices' is missing, found {one_line(', '.join(arrays) or 'nothing')}")
+    triangles = integers(path, "triangles", arrays["triangles"]) if "triangles" in arrays else None
+    if triangles is not None and (triangles.ndim != 2 or triangles.shape[1] != 3):
+        raise ValueError(f"{path}: triangles: found shape {triangles.shape}, expected [triangles, 3]")
+    return numbers(path, "vertices", arrays["vertices"]), triangles
 
 
 def _same_triangles(a, b):

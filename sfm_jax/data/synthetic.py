@@ -1,4 +1,4 @@
-"""Synthetic photos: people of the embedded population, rendered with every label known.
+"""Synthetic photos: people of a face model, such as the embedded population, rendered with every label known.
 
 An endless, deterministic source: photo number i of a seed is always the same photo, on any device and in any batch.
 Photos are made on the device that trains on them, in batches, by our own renderer; nothing is read from a disk.
@@ -25,6 +25,7 @@ from sfm_jax.render.visibility import fastest_backend
 # Constants of the nine real spherical harmonics, in the order of render.harmonics.
 _HARMONIC = np.array([0.282095, 0.488603, 0.488603, 0.488603, 0.315392, 1.092548, 1.092548, 0.546274, 1.092548])
 _CAPS_YAWS = np.linspace(-100, 100, 9)
+_SIDES = (("Right", "Left"), ("_R", "_L"))  # endings of expressions' names, by ARKit and by FaceKit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,5 +274,6 @@ def _light(key):
 def _partners(names):
     """For each unit the one whose activation a symmetric face copies: Right copies Left, others themselves."""
     index = {name: number for number, name in enumerate(names)}
-    return np.array([index.get(name.removesuffix("Right") + "Left", number) if name.endswith("Right") else number
-                     for number, name in enumerate(names)], np.int32)
+    mirrored = [next((name.removesuffix(right) + left for right, left in _SIDES if name.endswith(right)), name)
+                for name in names]
+    return np.array([index.get(other, number) for number, other in enumerate(mirrored)], np.int32)

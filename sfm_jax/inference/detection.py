@@ -6,6 +6,10 @@ faces are found in overlapping tiles of the photo, others in the turned photo. P
 pixel centres at +0.5.
 """
 
+import contextlib
+import os
+import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +28,7 @@ _ZOOM_OUT = 1.5  # sides of a photo, for faces that fill more than all of it
 _NEAR = 2.0  # sides of a face's box, the square in which it is looked at from near
 _SURE = 0.9  # a score that faces reach upright only
 _SMALLEST_TILE = 64  # pixels of a photo that are worth to be magnified
+_STDERR, _ONE_AT_A_TIME = 2, threading.Lock()
 _ANCHORS = ((16, 2), (8, 6))  # (rows and columns, boxes at each place) of the network's two maps
 
 
@@ -58,8 +63,9 @@ class Network:
         except ImportError:
             raise ValueError("finding faces in photos needs ai-edge-litert: pip install ai-edge-litert") from None
         try:
-            self._interpreter = Interpreter(str(path), num_threads=threads)
-            self._interpreter.allocate_tensors()
+            with _without_remarks():
+                self._interpreter = Interpreter(str(path), num_threads=threads)
+                self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"{path}: not readable as a network ({error})") from None
         self._input = self._interpreter.get_input_details()[0]["index"]
@@ -72,6 +78,30 @@ class Network:
             self._interpreter.set_tensor(self._input, image[None])
             self._interpreter.invoke()
             return [self._interpreter.get_tensor(output).ravel() for output in self._outputs]
+
+
+@contextlib.contextmanager
+def _without_remarks():
+    """Standard error without the lines "INFO: ..." that LiteRT writes as a network is opened, for which it has no
+    switch. Whatever else is written meanwhile comes out at the end."""
+    with _ONE_AT_A_TIME, tempfile.TemporaryFile() as caught:
+        try:
+            kept = os.dup(_STDERR)
+        except OSError:  # closed: nobody reads it
+            yield
+            return
+        if sys.stderr is not None:
+            sys.stderr.flush()
+        os.dup2(caught.fileno(), _STDERR)
+        try:
+            yield
+        finally:
+            os.dup2(kept, _STDERR)
+            os.close(kept)
+            caught.seek(0)
+            for line in caught:
+                if not line.startswith(b"INFO: "):
+                    os.write(_STDERR, line)
 
 
 class BlazeFace:

@@ -76,8 +76,17 @@ def view(model: MorphableModel, size: int, rotation: jax.Array, log_scale: jax.A
                         size * (0.5 + shift) * jnp.ones(2))
 
 
+def check_landmarks(model: MorphableModel, name: str) -> None:
+    """ValueError, about the model `name`, unless it has the 68 landmarks by which faces are cropped and found."""
+    if not len(model.topology.landmarks):
+        raise ValueError(f"{name}: key 'landmarks': found 0, expected 68 vertices in iBUG's order, around which photos "
+                         "are cropped: convert the model again with --landmarks=FILE (python -m sfm_jax.convert -h)")
+
+
 def crop_frame(model: MorphableModel) -> tuple[np.ndarray, float]:
-    """The middle of the mean face's landmarks [3] in mm, and the side in mm of the crop around them."""
+    """The middle of the mean face's landmarks [3] in mm, and the side in mm of the crop around them. ValueError for a
+    model without landmarks."""
+    check_landmarks(model, f"model {model.name!r}")
     points = np.asarray(model.mean)[model.topology.landmarks]
     centre, side = landmark_box(points[:, :2])
     return np.array([*centre, points[:, 2].mean()], np.float32), float(side)

@@ -151,24 +151,25 @@ def fit_points(model: PointModel, observed: jax.Array, weights: jax.Array, prior
     camera = jax.vmap(affine_pose)(seen, observed, weights)
     state = _State(start[0], jnp.clip(start[1], prior.low, prior.high), *camera)
     problem = _Problem(model, observed, weights, prior, settings)
-    cost = problem.cost(state)
-    first = (state, cost, jnp.asarray(1e-3), jnp.asarray(0), jnp.asarray(False))
+    first = (state, jnp.asarray(1e-3), jnp.asarray(0), jnp.asarray(False))
 
     def going_on(carry):
         *_, count, done = carry
         return ~done & (count < settings.iterations)
 
     def improve(carry):
-        state, cost, damping, count, _ = carry
-        new = problem.step(state, damping)
-        new_cost = problem.cost(new)
+        state, damping, count, _ = carry
+        # What is hidden is seen to anew after each step, not within it: turning points away is no way to a better fit.
+        visible = problem.visible(state)
+        new = problem.step(state, damping, visible)
+        cost, new_cost = problem.cost(state, visible), problem.cost(new, visible)
         better = new_cost < cost
         done = better & (cost - new_cost < settings.tolerance * cost) | (damping > _MOST_DAMPING)
         state = jax.tree.map(lambda a, b: jnp.where(better, a, b), new, state)
         damping = jnp.where(better, jnp.maximum(damping / 10, _LEAST_DAMPING), damping * 10)
-        return state, jnp.where(better, new_cost, cost), damping, count + 1, done
+        return state, damping, count + 1, done
 
-    state, _, _, count, _ = jax.lax.while_loop(going_on, improve, first)
+    state, _, count, _ = jax.lax.while_loop(going_on, improve, first)
     projected, _, _ = _project(model, state)
     squared = jnp.sum((projected + 0.5 - observed) ** 2, -1)
     error = jnp.sqrt(jnp.sum(weights * squared) / jnp.maximum(jnp.sum(weights), 1e-9))
@@ -197,19 +198,18 @@ class _Problem(NamedTuple):
     prior: Prior
     settings: Settings
 
-    def cost(self, state: _State):
+    def cost(self, state: _State, visible: jax.Array):
         squared, _, _ = self._residuals(state)
         limit = self.settings.robust**2
         loss = squared if not np.isfinite(limit) else limit * jnp.log1p(squared / limit)
         prior = self.prior
-        return (jnp.sum(self.weights * self._visible(state) * loss)
+        return (jnp.sum(self.weights * visible * loss)
                 + jnp.sum(((state.identity - prior.identity) / prior.identity_deviation) ** 2)
                 + jnp.sum(((state.expression - prior.expression) / prior.expression_deviation) ** 2))
 
-    def step(self, state: _State, damping) -> _State:
+    def step(self, state: _State, damping: jax.Array, visible: jax.Array) -> _State:
         """The state after a damped Gauss-Newton step. What is at a bound and wants beyond it stays there."""
         model, prior, settings = self.model, self.prior, self.settings
-        visible = self._visible(state)
         squared, residual, (image, turned) = self._residuals(state)
         weight = self.weights * visible
         if np.isfinite(settings.robust):
@@ -253,14 +253,14 @@ class _Problem(NamedTuple):
                       jnp.matmul(turn, state.rotation, precision=_HIGHEST), state.log_scale + own[:, 3],
                       state.shift + own[:, 4:CAMERA])
 
-    def _visible(self, state):
+    def visible(self, state: _State) -> jax.Array:
         """Weights [F, P]: less where a point's normal on the mean face turns away."""
         if self.settings.hidden >= 1:
             return jnp.ones(self.weights.shape)
         hidden = self.settings.hidden
         facing = jnp.einsum("px,fx->fp", self.model.normals, state.rotation[:, 2], precision=_HIGHEST)
         seen = jnp.where((self.model.normals == 0).all(-1), 1.0, jnp.clip(facing / 0.3, 0, 1))
-        return jax.lax.stop_gradient(hidden + (1 - hidden) * seen)
+        return hidden + (1 - hidden) * seen
 
     def _residuals(self, state):
         """Squared length [F, P] in deviations, residuals [F, P, 2] likewise, and what `_jacobians` needs."""

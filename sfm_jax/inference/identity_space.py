@@ -60,6 +60,9 @@ def start_basis(config, model: MorphableModel, people: np.ndarray | None) -> Sta
         code = _pole(found.dimension)
     if learned.mean.shape != model.mean.shape:
         raise ValueError(f"basis: {config.basis} has {len(learned.mean)} vertices, the model {len(model.mean)}")
+    if not np.array_equal(learned.topology.triangles, model.topology.triangles):
+        raise ValueError(f"basis: {config.basis} has other triangles than the model, so vertices do not correspond: "
+                         "expected a basis learned on this model")
     return StartBasis(np.asarray(learned.mean), np.asarray(basis), radius, code)
 
 

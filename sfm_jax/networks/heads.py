@@ -28,13 +28,16 @@ class HeadCodes(NamedTuple):
 
 
 class Head(nn.Module):
-    """Features [B, F] -> [B, size]: a linear layer that starts at almost nothing, after `hidden` units if any."""
+    """Features [B, F] -> [B, size]: a linear layer that starts at almost nothing, after `hidden` units if any. Size 0,
+    of a model without expressions or colours, has no parameters."""
 
     size: int
     hidden: int = 0
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        if not self.size:
+            return x[:, :0]
         if self.hidden:
             x = nn.relu(nn.Dense(self.hidden)(x))
         small = nn.initializers.variance_scaling(1e-4, "fan_in", "truncated_normal")

@@ -1,17 +1,21 @@
-"""What a finished run learned, taken up again from its workdir."""
+"""The face model of a run, from its config, and what a finished run learned, taken up again from its workdir."""
 
 import json
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from sfm_jax.inference.face import check_landmarks
 from sfm_jax.inference.identity_space import start_basis
 from sfm_jax.inference.photo_encoder import PhotoEncoder
 from sfm_jax.morphable.default import load_default
 from sfm_jax.morphable.model import MorphableModel
+from sfm_jax.morphable.sphere_model import is_sphere_model
 from sfm_jax.training.checkpoint import Checkpoints
 from sfm_jax.training.workdir import CONFIG_FILE
 
+DEFAULT = "default"
+LEAST = 3  # identity components that a run needs
 PARAMS = ("network", "residual", "log_radius")
 
 
@@ -38,6 +42,7 @@ def load_encoder(workdir: str | Path, key: str) -> tuple[PhotoEncoder, dict, dic
     if found is None:
         raise ValueError(f"{key}: {workdir}: found no checkpoint, expected a run that has saved one")
     model = open_model(config)
+    config = as_many_as_there_are(config, model)
     encoder = PhotoEncoder(config, model, start_basis(config, model, None))
     learned = found["ema"] or found["params"]
     return encoder, {name: learned[name] for name in PARAMS}, {"batch_stats": found["state"]["batch_stats"]}
@@ -45,4 +50,39 @@ def load_encoder(workdir: str | Path, key: str) -> tuple[PhotoEncoder, dict, dic
 
 def open_model(config) -> MorphableModel:
     """The face model that a config names: config.model, "default" at level config.detail or the path of an npz."""
-    return load_default(config.detail) if config.model == "default" else MorphableModel.load(config.model)
+    if config.model == DEFAULT:
+        return load_default(config.detail)
+    try:
+        return MorphableModel.load(config.model)
+    except ValueError as error:
+        raise ValueError(f"model: {error}; models of other formats: python -m sfm_jax.convert IN MODEL.npz") from None
+
+
+def open_photo_model(config) -> MorphableModel:
+    """As `open_model`. ValueError for a model without landmarks, around which photos are cropped."""
+    model = open_model(config)
+    if config.model != DEFAULT:
+        check_landmarks(model, f"model: {config.model}")
+    return model
+
+
+def is_sphere(config) -> bool:
+    """Is the face model of a config a Sphere Face Model, whose codes are unit vectors?"""
+    return config.model != DEFAULT and is_sphere_model(config.model)
+
+
+def as_many_as_there_are(config, model: MorphableModel, slack: bool | None = None) -> ConfigDict:
+    """The config with no more identity components than another face model than the embedded one has.
+
+    slack: does one of them need no component of the model? None: yes, but for Gaussian codes.
+    """
+    if config.model == DEFAULT or config.get("basis"):
+        return config
+    slack = config.sphere != "gaussian" if slack is None else slack
+    most = len(model.identity_basis) + slack
+    if most < LEAST:
+        raise ValueError(f"model: {config.model}: key 'identity_basis': found {len(model.identity_basis)} components, "
+                         f"expected at least {LEAST - slack}")
+    if config.components <= most:
+        return config
+    return ConfigDict(config.to_dict() | {"components": most}, type_safe=config.is_type_safe).lock()

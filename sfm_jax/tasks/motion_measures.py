@@ -8,6 +8,7 @@ from sfm_jax.data.clips import SyntheticClips
 from sfm_jax.evaluation import landmarks, surface
 from sfm_jax.evaluation.disentanglement import disentanglement, jitter
 from sfm_jax.geometry.rotation import rotation_from_euler
+from sfm_jax.morphable.model import MorphableModel
 from sfm_jax.tasks.photo_measures import Examination
 
 PROPERTIES = ("identity", "expression", "pose", "albedo", "light")
@@ -15,25 +16,35 @@ SAMPLES = 100  # photos that are varied
 CLIPS, FRAMES = 20, 16
 
 
+def properties(model: MorphableModel) -> tuple[str, ...]:
+    """Those of PROPERTIES that can change in a face model's photos: it may have no expressions, or one colour."""
+    fixed = {name for name, basis in (("expression", model.expression_basis), ("albedo", model.albedo_basis))
+             if not len(basis)}
+    return tuple(name for name in PROPERTIES if name not in fixed)
+
+
 def measure_disentanglement(examination: Examination) -> dict[str, float]:
     """Of held-out photos, each shot again with another person's shape, another expression, pose, albedo or light, and
     nothing else changed (evaluation/disentanglement.py).
 
     `disentanglement/off_diagonal`: the mass; `disentanglement/ROW_moves_COLUMN`: the entries; and
-    `disentanglement/PROPERTY_response`: how far the answer moves, relative to the truth, when the property does.
+    `disentanglement/PROPERTY_response`: how far the answer moves, relative to the truth, when the property does. What
+    the face model cannot change is left out.
     """
+    names = properties(examination.task.model)
+    chosen = [PROPERTIES.index(name) for name in names]
     scenes = examination.scenes(np.arange(SAMPLES))
     others = examination.scenes(np.arange(SAMPLES) + 1)  # the next photo shows the next person
     before = examination.encode(scenes)
-    after = [examination.encode(scenes._replace(**{name: getattr(others, name)})) for name in PROPERTIES]
-    moved = np.array([[change.mean() for change in _changes(examination, before, one)] for one in after])
-    truth = [change.mean() for change in _true_changes(examination, scenes, others)]
+    after = [examination.encode(scenes._replace(**{name: getattr(others, name)})) for name in names]
+    moved = np.array([[change.mean() for change in _changes(examination, before, one)] for one in after])[:, chosen]
+    truth = np.array([change.mean() for change in _true_changes(examination, scenes, others)])[chosen]
     matrix, mass = disentanglement(moved)
     numbers = {"disentanglement/off_diagonal": mass}
-    for i, row in enumerate(PROPERTIES):
+    for i, row in enumerate(names):
         numbers[f"disentanglement/{row}_response"] = float(moved[i, i] / truth[i])
         numbers |= {f"disentanglement/{row}_moves_{column}": float(matrix[i, j])
-                    for j, column in enumerate(PROPERTIES) if i != j}
+                    for j, column in enumerate(names) if i != j}
     return numbers
 
 

@@ -7,10 +7,12 @@ import numpy as np
 from sfm_jax.data.clips import SyntheticClips
 from sfm_jax.data.mixture import LABELS, Mixture, PhotoPart, SyntheticPart
 from sfm_jax.data.pairs import Pairs, read_pairs
+from sfm_jax.data.people import people_of
 from sfm_jax.data.synthetic import Conditions, SyntheticPhotos
 from sfm_jax.data.wrinkles import WrinkledSkin
-from sfm_jax.morphable.default import Population, load_population
+from sfm_jax.morphable.default import Population
 from sfm_jax.morphable.model import MorphableModel
+from sfm_jax.tasks.finished import is_sphere
 
 SYNTHETIC = "synthetic"
 
@@ -28,16 +30,14 @@ class People:
 
 
 def split_people(config, model: MorphableModel) -> People:
-    """The population's people, divided. With a model of another make they are drawn from its Gaussian.
+    """The population's people, divided. With another model they are made up for it (data/people.py).
 
     Raises:
       ValueError: more people asked than the population has.
     """
     data = config.data
     count = data.persons + data.heldout_persons
-    population = load_population()
-    if len(model.identity_basis) != population.identity.shape[1]:
-        population = _gaussian_people(model, count, config.seed)
+    population = people_of(model, count, config.seed, is_sphere(config))
     if count > len(population.identity):
         raise ValueError(f"data.persons + data.heldout_persons: {count} people asked, "
                          f"the population has {len(population.identity)}")
@@ -45,22 +45,17 @@ def split_people(config, model: MorphableModel) -> People:
     return People(population[order[:data.persons]], population[order[data.persons:count]])
 
 
-def _gaussian_people(model, count, seed):
-    rng = np.random.default_rng(seed)
-
-    def codes(basis):
-        return rng.standard_normal((count, len(basis))).astype(np.float32)
-
-    unknown = np.full(count, 0.5, np.float32)
-    return Population(codes(model.identity_basis), codes(model.albedo_basis), unknown, unknown,
-                      np.full((count, 3), 1 / 3, np.float32))
-
-
 def synthetic_photos(config, model: MorphableModel, people: Population, seed: int) -> SyntheticPhotos:
     """Photos of `people` under the config's conditions, with the seed's wrinkles where config.data has any."""
     conditions = {key: tuple(value) if isinstance(value, list | tuple) else value
                   for key, value in config.data.conditions.items()}
-    skin = WrinkledSkin(model, config.data.wrinkle_size, seed) if config.data.get("wrinkle_size") else None
+    skin = None
+    if size := config.data.get("wrinkle_size"):
+        try:
+            skin = WrinkledSkin(model, size, seed)
+        except ValueError as error:
+            raise ValueError(f"data.wrinkle_size: {size}: {error}; model: {config.model} can have photos without: 0"
+                             ) from None
     return SyntheticPhotos(model, people, config.image_size, Conditions(**conditions), seed, skin)
 
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sfm_jax.data.people import people_of
 from sfm_jax.data.pipeline import batches
 from sfm_jax.data.scans import Capture, FolderScans, PopulationScans, ScanSource, find_people, split_population
 from sfm_jax.geometry import sphere
@@ -22,12 +23,12 @@ from sfm_jax.geometry.adjacency import neighbour_table
 from sfm_jax.inference.identity_space import check_sphere, code_and_direction
 from sfm_jax.losses import basis as basis_losses
 from sfm_jax.losses import distribution, identity, surface
-from sfm_jax.morphable.default import load_default, load_population
 from sfm_jax.morphable.model import MorphableModel, linear_shape
 from sfm_jax.morphable.sphere_model import SphereFaceModel
 from sfm_jax.morphable.statistics import best_gaussian_codes
 from sfm_jax.networks.scan_encoder import ScanEncoder
 from sfm_jax.tasks import classical
+from sfm_jax.tasks.finished import as_many_as_there_are, is_sphere, open_model
 from sfm_jax.training.parallel import AXIS
 from sfm_jax.training.task import Aux
 
@@ -43,8 +44,10 @@ class SphereBasis:
         check_sphere(config.sphere)
         if config.components < 3:
             raise ValueError(f"components: found {config.components}, expected at least 3")
+        self.model = open_model(config)
+        if not config.data.folder:  # people made up for a model differ in no more ways than it has components
+            config = as_many_as_there_are(config, self.model, slack=False)
         self.config = config
-        self.model = load_default(config.detail) if config.model == "default" else MorphableModel.load(config.model)
         self.train_scans, self.heldout_scans = scan_sources(config, self.model)
         self.weights = classical.metric_weights(self.model)
         self.pca_weights = classical.pca_weights(self.model)
@@ -177,12 +180,11 @@ def _first(record: dict, count: int) -> dict:
 
 
 def scan_sources(config, model: MorphableModel) -> tuple[ScanSource, ScanSource]:
-    """(training, held-out) scans of disjoint people, from config.data."""
+    """(training, held-out) scans of disjoint people, from config.data: a folder's, or synthetic ones of people_of."""
     data = config.data
     if not data.folder:
-        if model.identity_basis.shape[0] != load_population().identity.shape[1]:
-            raise ValueError("data.folder: empty, but the population is of the embedded model; name a folder of scans")
-        train, heldout = split_population(load_population(), data.persons, data.heldout_persons, config.seed)
+        people = people_of(model, data.persons + data.heldout_persons, config.seed, is_sphere(config))
+        train, heldout = split_population(people, data.persons, data.heldout_persons, config.seed)
         capture = Capture(**data.capture)
         return (PopulationScans(model, train, data.scans_per_person, capture, config.seed),
                 PopulationScans(model, heldout, data.heldout_scans_per_person, capture, config.seed + 1))

@@ -248,7 +248,7 @@ def test_a_step_over_many_frames_is_that_of_the_dense_normal_equations():
         lambda: (jax.jacfwd(residuals)(zero), residuals(zero)))())
     normal = jacobian.T @ jacobian
     step = -np.linalg.solve(normal + damping * np.diag(np.diag(normal)), jacobian.T @ residual)
-    stepped = jax.jit(lambda: problem.step(state, damping))()
+    stepped = jax.jit(lambda: problem.step(state, damping, jnp.ones((frames, 30))))()
     jax.tree.map(functools.partial(np.testing.assert_allclose, atol=2e-4), stepped,
                  jax.jit(moved)(jnp.asarray(step, jnp.float32)))
 
@@ -328,6 +328,23 @@ def test_points_that_face_away_count_less():
     shares = {hidden: float(jnp.abs(fit(model, observed, settings=Settings(0.003, np.inf, hidden, 100)).points
                                     - seen(model, codes))[:, 20:].max()) for hidden in (0.0, 0.3, 1.0)}
     assert shares[0.0] < 2e-3 < shares[0.3] < shares[1.0]
+
+
+def test_what_is_found_with_hidden_points_is_the_best_for_the_weights_it_leads_to():
+    """Else a turn that hides bad points would look like a better fit, or a better fit be refused for what it shows."""
+    model = small_model(points=60)
+    settings = Settings(0.01, np.inf, 0.2, 200, 1e-7)
+    rng = np.random.default_rng(0)
+    normals = rng.normal(size=(60, 3)) + [0, 0, 0.7]
+    model = model.replace(normals=jnp.asarray(normals / np.linalg.norm(normals, axis=1, keepdims=True), jnp.float32))
+    for seed in range(8):
+        codes = truth(model, 1, seed, poses=((50, 10, 0),))
+        observed = seen(model, codes) + 0.04 * jax.random.normal(jax.random.key(seed), (1, 60, 2))
+        found = fit(model, observed, settings=settings)
+        facing = np.asarray(model.normals) @ np.asarray(found.rotation[0, 2])
+        weights = jnp.asarray(0.2 + 0.8 * np.clip(facing / 0.3, 0, 1), jnp.float32)[None]
+        best = fit(model, observed, weights, settings=Settings(0.01, np.inf, 1.0, 200, 1e-7))
+        np.testing.assert_allclose(found.points, best.points, atol=2e-4)
 
 
 def test_many_people_at_once_are_one_after_the_other():

@@ -51,7 +51,8 @@ def test_most_people_fit_on_the_sphere(model):
 
 
 def test_learned_basis_is_read_back(model, tmp_path):
-    learned = SphereFaceModel(model.replace(identity_basis=2 * model.identity_basis[:5]), jnp.float32(3.0))
+    base = model.replace(identity_basis=2 * model.identity_basis[:5], identity_sigma=model.identity_sigma[:5])
+    learned = SphereFaceModel(base, jnp.float32(3.0))
     learned.save(tmp_path / "model.npz")
     start = start_basis(config(basis=str(tmp_path / "model.npz")), model, None)
     assert start.radius == 3.0

@@ -1,0 +1,39 @@
+"""Who there is of a face model: the embedded population for the embedded model, for any other people made up for it."""
+
+import numpy as np
+
+from sfm_jax.morphable.default import Population, load_default, load_population
+from sfm_jax.morphable.model import MorphableModel
+
+
+def people_of(model: MorphableModel, count: int, seed: int, on_sphere: bool = False) -> Population:
+    """The whole embedded population where its codes are those of `model`; else `count` people drawn for `model`.
+
+    Codes say nothing of another model's faces, of however many components it is. Its own people are standard normal
+    codes of its components, sex, age and ancestry unknown (0.5, 0.5 and even shares).
+
+    Args:
+      on_sphere: the model is a sphere's, radius * basis: its codes are drawn uniformly from the unit sphere.
+    """
+    if has_population(model):
+        return load_population()
+    rng = np.random.default_rng(seed)
+
+    def codes(basis):
+        return rng.standard_normal((count, len(basis))).astype(np.float32)
+
+    identity, albedo = codes(model.identity_basis), codes(model.albedo_basis)
+    if on_sphere:
+        identity /= np.linalg.norm(identity, axis=1, keepdims=True)
+    unknown = np.full(count, 0.5, np.float32)
+    return Population(identity, albedo, unknown, unknown, np.full((count, 3), 1 / 3, np.float32))
+
+
+def has_population(model: MorphableModel) -> bool:
+    """Are the population's codes those of `model`: has it the identity and albedo components of the embedded face?"""
+    return any(_same(model.identity_basis, embedded.identity_basis) and _same(model.albedo_basis, embedded.albedo_basis)
+               for embedded in map(load_default, (0, 1)))
+
+
+def _same(a, b):
+    return a.shape == b.shape and bool(np.allclose(a, b, atol=1e-5))
