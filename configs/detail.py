@@ -1,15 +1,15 @@
 """Detail: UV displacement maps learned from the photo itself, on a coarse network that does not learn any more.
 
 After Chen et al. (TIP 2020, arXiv 1910.11791), with the weights and dead zones of their code where nothing else is
-said. Photos are people of the embedded population with known wrinkles, which training does not see.
+said. Photos are people of the embedded population with known wrinkles; how their surface lies is the one label that
+training sees, and --config.loss.true_normals=0 does without: then the photo itself is all that is learned from.
 
-    python -m sfm_jax.main --config=configs/detail_coarse.py --workdir=runs/detail_coarse
     python -m sfm_jax.main --config=configs/detail.py --workdir=runs/detail
 
-The second takes about a quarter of an hour on two CPU cores. It writes report.html, report.json and, for some photos,
-detail/NUMBER/ with the displacement map, a normal map, the mesh and a turntable. Any finished run on photos can be the
-coarse one: --config.coarse=runs/stage2; so can the network that comes with the package, whose training knew the first
-5400 people: --config.coarse=default --config.data.persons=5400. Your own photos: --config.data.all=folder:photos;
+It takes about a quarter of an hour on two CPU cores and writes report.html, report.json and, for some photos,
+detail/NUMBER/ with the displacement map, a normal map, the mesh and a turntable. Coarse faces are those of the network
+that comes with the package, whose training knew the first 5400 people. Any finished run on photos can be the coarse
+one: --config.coarse=runs/detail_coarse, with its own data.persons. Your own photos: --config.data.all=folder:photos;
 real ones in the report: --config.data.shown=aflw:AFLW2000. Finer: --config.uv_size=512 --config.image_size=512.
 """
 
@@ -22,7 +22,7 @@ def get_config():
     config.seed = 0
 
     # Coarse faces.
-    config.coarse = "runs/detail_coarse"  # workdir of a finished run on photos, or "default": the package's network
+    config.coarse = "default"           # the package's network, or the workdir of a finished run on photos
     config.model = "default"            # its face model
     config.detail = 0                   # and level
 
@@ -34,7 +34,7 @@ def get_config():
     config.data.synthetic_photos = 1_000_000
     config.data.wrinkle_size = 256      # texels along a side of the mesh that synthetic wrinkles are on
     config.data.true_shapes = 0.5       # share of synthetic photos in which the coarse face is the true one (ours)
-    config.data.persons = 2000          # people of the population to learn from
+    config.data.persons = 5400          # people of the population to learn from: the coarse network's
     config.data.heldout_persons = 200   # people only ever used for the report
     config.data.heldout_photos = 100    # that are measured, each of another person
     config.data.max_bad_fraction = 0.01
@@ -60,6 +60,7 @@ def get_config():
     # Weights of the loss terms; 0 leaves one out.
     config.loss = ConfigDict()
     config.loss.photo = 10.0            # sRGB (theirs: 1, in a unit we do not know)
+    config.loss.true_normals = 5.0      # of unit normals, on synthetic photos, which know them (ours; theirs: 0)
     config.loss.displacement = 0.05     # mm^2, capped (theirs: 0.001)
     config.loss.depth = 0.002           # mm^2, capped
     config.loss.protected = 0.002       # mm^2, capped: at brows, eyes and nose, before the mask

@@ -23,7 +23,7 @@ def get_config():
     config.model = "default"            # or the path of a model npz
     config.detail = 0                   # level of the embedded model: 0 has 3.6k vertices, 1 has 14k
     config.basis = ""                   # where the basis starts: a npz of stage 1; empty: the model's own components
-    config.components = 64              # numbers in the identity code, where the basis is the model's own
+    config.components = 64              # numbers in the identity code, where the basis is the model's own; at most its
     config.sphere = "hard"              # "hard": |z| = 1 exactly; "soft": a penalty; "gaussian": a classical 3DMM
     config.albedo_components = 24
 

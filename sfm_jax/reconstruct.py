@@ -1,9 +1,11 @@
 """From photos to faces.
 
-    python -m sfm_jax.reconstruct PHOTO|FOLDER|VIDEO ... [--out=faces] [--fit] [--person] [--level=1] [--model=npz]
+    python -m sfm_jax.reconstruct PHOTO|FOLDER|VIDEO ... [--out=faces] [--fit] [--person] [--detail] [--level=1]
+                                  [--model=npz]
 
 For every face of every photo a folder OUT/PHOTO_1 with its mesh (face.obj, face.ply, face.glb), its parameters
-(params.json, params.npz) and a picture (overlay.png); for a video one of the face in it, frame by frame; and
+(params.json, params.npz) and a picture (overlay.png); with --detail its wrinkles too (detail.png, and in detail/ a
+displacement map, a normal map, detailed meshes and a turntable); for a video one of the face in it, frame by frame; and
 OUT/index.html to look at. Nothing is downloaded: the networks come with the package.
 
 In Python `sfm_jax.reconstruct(image)` does the same without files: this module may be called.
@@ -124,9 +126,13 @@ class _Worker:
         from sfm_jax.inference.texture import Texturer
         from sfm_jax.morphable.model import MorphableModel
 
+        self._detailer = _detailer(options.model) if options.detail else None
         model = None if options.model == "default" else MorphableModel.load(options.model)
         self._out, self._options = out, options
-        self._reconstructor = Reconstructor(model, options.level, options.fit)
+        try:
+            self._reconstructor = Reconstructor(model, options.level, options.fit)
+        except ValueError as error:
+            raise ValueError(str(error) if model is None else f"--model: {options.model}: {error}") from None
         shown = self._reconstructor.model
         self._texturer = Texturer(shown) if len(shown.topology.uv) else None
 
@@ -181,7 +187,7 @@ class _Worker:
         from sfm_jax.inference.result_files import write_face
 
         texture = self._texturer and self._texturer(image, found)
-        write_face(self._out / folder, image, found, texture, self._options.model, self._options.level)
+        write_face(self._out / folder, image, found, texture, self._options.model, self._options.level, self._detailer)
         return folder
 
     def _video(self, source, name):
@@ -190,8 +196,18 @@ class _Worker:
         found = reconstruct_video(self._reconstructor, source)
         if found is None:
             return []
-        write_video(self._out / f"{name}_1", source, found, self._texturer, self._options.model, self._options.level)
+        write_video(self._out / f"{name}_1", source, found, self._texturer, self._options.model, self._options.level,
+                    self._detailer)
         return [f"{name}_1"]
+
+
+def _detailer(model):
+    from sfm_jax.inference.default_detail import load_default_detail
+    from sfm_jax.inference.photo_detail import PhotoDetailer
+
+    if model != "default":
+        raise ValueError(f"--detail: found --model={model}, expected the embedded face model, whose detail is learned")
+    return PhotoDetailer(*load_default_detail())
 
 
 def _is_video(source):
@@ -238,6 +254,7 @@ def _options(argv):
     parser.add_argument("--out", default="faces", help="folder for the results (default: faces)")
     parser.add_argument("--fit", action="store_true", help="fit the network's answer to the photo")
     parser.add_argument("--person", action="store_true", help="the photos show one person: one identity, fitted")
+    parser.add_argument("--detail", action="store_true", help="wrinkles and folds too, as a displacement map")
     parser.add_argument("--level", type=int, choices=(0, 1), default=1, help="of the embedded mesh (default: 1)")
     parser.add_argument("--model", default="default", metavar="NPZ", help="another face model; it is fitted")
     return parser.parse_args(argv)

@@ -1,6 +1,6 @@
 """A training step of detail: its time, and the memory it takes, each size in a process of its own.
 
-    python -m experiments.benchmarks.detail [--coarse=runs/detail_coarse]
+    python -m experiments.benchmarks.detail [--coarse=default]
 
 One photo a step on one device: synthetic photo, coarse face, U-Net, dense mesh, render, all losses, forward and
 backward, optimiser. Writes experiments/results/detail_speed.{json,md}. Targets: 1.5 s at 256 texels, 6 GB at 512.
@@ -26,7 +26,7 @@ SIZES, STEPS = (256, 512), 6
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--coarse", default="runs/detail_coarse")
+    parser.add_argument("--coarse", default="default")
     parser.add_argument("--size", type=int, help="measure this one here, and print it")
     arguments = parser.parse_args()
     if arguments.size:
@@ -38,11 +38,14 @@ def main():
                    f"--coarse={arguments.coarse}"]
         values[size] = json.loads(subprocess.run(command, check=True, text=True, capture_output=True).stdout)
         print(size, values[size], flush=True)
+    stored = {"machine": machine(), "sizes": values}
+    write_result("detail_speed", stored, table(stored))
+
+
+def table(values: dict) -> str:
     rows = [[f"{size} texels, {size} px", f"{value['vertices'] / 1000:.0f}k", f"{value['step']:.2f} s",
-             f"{value['compile']:.0f} s", f"{value['memory']:.1f} GB"] for size, value in values.items()]
-    header = ["one photo, forward and backward", "vertices", "a step", "compilation", "peak memory"]
-    table = markdown_table(header, rows)
-    write_result("detail_speed", {"machine": machine(), "sizes": values}, table)
+             f"{value['compile']:.0f} s", f"{value['memory']:.1f} GB"] for size, value in values["sizes"].items()]
+    return markdown_table(["one photo, forward and backward", "vertices", "a step", "compilation", "peak memory"], rows)
 
 
 def measure(size: int, coarse: str) -> dict:

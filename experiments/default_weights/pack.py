@@ -9,14 +9,13 @@ answers are from the run's own on synthetic photos.
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict
 
+from experiments.default_weights.packing import halved, save
 from sfm_jax.data.synthetic import Conditions, SyntheticPhotos
 from sfm_jax.geometry.rotation import rotation_angle
 from sfm_jax.inference.default_encoder import ASSET, FORMAT, SETTINGS, read_encoder
@@ -52,18 +51,7 @@ def pack(workdir: str | Path, out: Path) -> int:
       ValueError: not a finished run on photos of the embedded model, one whose basis has learned, numbers that
         float16 does not hold, or more than LARGEST bytes.
     """
-    arrays = packed(Path(workdir))
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            np.savez_compressed(file, **arrays)
-        size = partial.stat().st_size
-        if size > LARGEST:
-            raise ValueError(f"{out}: would be {size / 1e6:.1f} MB, expected at most {LARGEST / 1e6:.0f}")
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
-    return size
+    return save(out, packed(Path(workdir)), LARGEST)
 
 
 def packed(workdir: Path) -> dict[str, np.ndarray]:
@@ -86,7 +74,7 @@ def packed(workdir: Path) -> dict[str, np.ndarray]:
     return {**{key: np.asarray(text) for key, text in texts.items()},
             "crop_frame": np.array([*pivot, side], np.float32),
             "log_radius": np.asarray(params["log_radius"], np.float32),
-            **{key: _half(workdir, key, value) for key, value in flatten_dict(trees, sep="/").items()}}
+            **halved(workdir, trees)}
 
 
 def differences(workdir: str | Path, out: Path) -> dict[str, float]:
@@ -113,15 +101,6 @@ def differences(workdir: str | Path, out: Path) -> dict[str, float]:
         "vertices (mm)": _largest(face.vertices, moved.vertices),
         "landmarks (pixels)": _largest(face.landmarks, moved.landmarks),
     }
-
-
-def _half(workdir, key, value):
-    with np.errstate(over="ignore"):
-        half = np.asarray(value).astype(np.float16)
-    if not np.isfinite(half).all():
-        raise ValueError(f"workdir: {workdir}: {key}: found up to {np.abs(value).max():.3g}, "
-                         "which float16 does not hold")
-    return half
 
 
 def _largest(first, second):

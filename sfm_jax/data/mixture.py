@@ -43,13 +43,14 @@ class SyntheticPart:
         """The person, or clip, [length] of every photo."""
         return self.photos.labels(self.length)
 
-    def records(self, batch: dict) -> dict:
+    def records(self, batch: dict, surface: bool = False) -> dict:
         if "scene" in batch:  # turned copies: the photo's own pose, place in the crop and noise, in another's scene
             own, scenes = self.photos.scenes(batch["id"]), self.photos.scenes(batch["scene"])
             record = self.photos.shoot(scenes._replace(**{name: getattr(own, name) for name in OWN}))
         else:
             record = self.photos(batch["id"])
-        return {name: record[name] for name in FIELDS}
+        seen = {"normals": record["normals"] * (record["mask"] > 0.9)[..., None]} if surface else {}
+        return {name: record[name] for name in FIELDS} | seen
 
 
 class PhotoPart:
@@ -71,8 +72,10 @@ class PhotoPart:
         """Of all photos, as their source calls them."""
         return [self._photos.source.name(index) for index in range(self.length)]
 
-    def records(self, batch: dict) -> dict:
-        return {name: batch[name] for name in FIELDS} | {"image": batch["image"].astype(jnp.float32) / 255}
+    def records(self, batch: dict, surface: bool = False) -> dict:
+        image = batch["image"].astype(jnp.float32) / 255
+        seen = {"normals": jnp.zeros_like(image)} if surface else {}
+        return {name: batch[name] for name in FIELDS} | {"image": image} | seen
 
 
 class Mixture:
@@ -101,10 +104,13 @@ class Mixture:
         return Zipped({name: batches(part.length, sizes[name] // part.rows, len(sizes) * seed + number, part.load)
                        for number, (name, part) in enumerate(self._parts.items())})
 
-    def records(self, batch: dict) -> dict:
-        """One photo record of a batch, images float32 in [0, 1]; labels that a part does not carry are masked."""
-        parts = [_without(part.records(batch[name]), LABELS[name]) for name, part in self._parts.items()]
-        return {name: jnp.concatenate([part[name] for part in parts]) for name in FIELDS}
+    def records(self, batch: dict, surface: bool = False) -> dict:
+        """One photo record of a batch, images float32 in [0, 1]; labels that a part does not carry are masked.
+
+        surface: true normals [B, S, S, 3] too, unit, in camera axes; 0 where they are not known, or not seen.
+        """
+        parts = [_without(part.records(batch[name], surface), LABELS[name]) for name, part in self._parts.items()]
+        return {name: jnp.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _without(record, labels):

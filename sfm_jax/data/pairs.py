@@ -54,8 +54,8 @@ class Pairs:
             rows["scene"] = scene.reshape(-1).astype(np.int32)
         return rows
 
-    def records(self, batch: dict) -> dict:
-        return self._part.records(batch)
+    def records(self, batch: dict, surface: bool = False) -> dict:
+        return self._part.records(batch, surface)
 
     def _partner(self, index, epoch):
         """The number of the photo that the known photo `index` is shown with; is it a turned copy?"""

@@ -14,11 +14,11 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import unflatten_dict
 from ml_collections import ConfigDict
 
 from sfm_jax.inference.face import FaceCodes, crop_frame
 from sfm_jax.inference.identity_space import StartBasis, start_basis
+from sfm_jax.inference.packed import read_packed, unpacked_tree
 from sfm_jax.inference.photo_encoder import PhotoEncoder
 from sfm_jax.morphable.default import load_default
 from sfm_jax.morphable.model import MorphableModel
@@ -55,12 +55,7 @@ def read_encoder(path: str | os.PathLike, detail: int = 1) -> tuple[PhotoEncoder
     model = load_default(detail)
     # The learned radius is all that the people of the training would be needed for.
     start = dataclasses.replace(start_basis(config, model, None), radius=float(np.exp(log_radius)))
-    trees = {tree: {} for tree in TREES}
-    for key, value in arrays.items():
-        tree, _, name = key.partition("/")
-        if name:
-            trees[tree][name] = jnp.asarray(value, jnp.float32)
-    network, statistics = (unflatten_dict(trees[tree], sep="/") for tree in TREES)
+    network, statistics = (unpacked_tree(arrays, tree) for tree in TREES)
     params = {"network": network, "residual": jnp.zeros(start.basis.shape), "log_radius": jnp.asarray(log_radius)}
     return ReframedEncoder(config, model, start, arrays["crop_frame"]), params, {"batch_stats": statistics}
 
@@ -100,21 +95,5 @@ def packed_facts(path: str | os.PathLike = ASSET) -> dict:
     return {"licence": str(arrays["licence"]), "report": json.loads(str(arrays["report"]))}
 
 
-def _read(path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file, expected the weights of a photo encoder") from None
-    except Exception as error:  # zipfile, zlib and NumPy each raise their own kinds on damaged files
-        raise ValueError(f"{path}: not a readable npz without pickled objects ({error})") from None
-    found = str(arrays.get("format", "no 'format' key"))
-    if found != FORMAT:
-        raise ValueError(f"{path}: key 'format': found {found!r}, expected {FORMAT!r}")
-    roots = {key.partition("/")[0] for key in arrays}
-    for key in (*_TEXTS, *_NUMBERS, *TREES):
-        if key not in roots:
-            raise ValueError(f"{path}: key {key!r} is missing")
-    if unknown := roots - {"format", *_TEXTS, *_NUMBERS, *TREES}:
-        raise ValueError(f"{path}: key {min(unknown)!r}: not one of {FORMAT!r}")
-    return arrays
+def _read(path):
+    return read_packed(path, FORMAT, (*_TEXTS, *_NUMBERS, *TREES))

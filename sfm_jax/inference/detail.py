@@ -7,6 +7,7 @@ vertices (render/relief.py) and shaded in UV space itself, texels are sampled, n
 what is visible and how the shading would change if the surface tilted; and light is fitted to the photo first.
 """
 
+import copy
 from typing import NamedTuple
 
 import jax
@@ -63,7 +64,7 @@ class DetailSpace:
         """
         if direction not in DIRECTIONS:
             raise ValueError(f"direction: found {direction!r}, expected one of {', '.join(DIRECTIONS)}")
-        self.model, self.uv_size, self.image_size, self.direction = model, uv_size, image_size, direction
+        self.model, self.uv_size, self.direction = model, uv_size, direction
         self.layout = uv_layout(model.topology, uv_size)
         self.dense = dense_mesh(self.layout)
         self.mask, self.protected, texel = _masks(model, self.layout)
@@ -72,9 +73,19 @@ class DetailSpace:
         self._share = None if self._blur is None else np.maximum(self._blur @ self._free @ self._blur.T, 1e-6)
         self._skin = np.asarray(dense_vertices(jnp.asarray(shown_weights(model))[:, None], self.dense))
         self._coarse, self._fine = surface(model.topology.triangles), surface(self.dense.triangles)
-        mean = rounded_vertices(jnp.asarray(model.mean), model.topology.triangles, self.dense)
-        self._caps = capacities(model, mean, self._fine, image_size)
-        self._coarse_caps = capacities(model, model.mean, self._coarse, image_size)
+        self._see(image_size)
+
+    def at(self, image_size: int) -> "DetailSpace":
+        """The same space over photos of another size."""
+        other = copy.copy(self)
+        other._see(image_size)
+        return other
+
+    def _see(self, image_size):
+        self.image_size = image_size
+        mean = rounded_vertices(jnp.asarray(self.model.mean), self.model.topology.triangles, self.dense)
+        self._caps = capacities(self.model, mean, self._fine, image_size)
+        self._coarse_caps = capacities(self.model, self.model.mean, self._coarse, image_size)
 
     def dense_face(self, face: Face) -> DenseFace:
         """The face, decoded for crops of `image_size` pixels, between its vertices."""

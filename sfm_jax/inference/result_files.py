@@ -20,6 +20,7 @@ from sfm_jax import __version__
 from sfm_jax.evaluation.pictures import framing, shaded, to_srgb
 from sfm_jax.evaluation.report import PAGE_STYLE
 from sfm_jax.inference import export
+from sfm_jax.inference.photo_detail import PhotoDetailer
 from sfm_jax.inference.reconstruction import Reconstruction
 
 PARAMETERS = {  # name in params.npz and params.json: what it is
@@ -63,12 +64,13 @@ def complete(folder: Path) -> Iterator[Path]:
 
 
 def write_face(folder: Path, image: np.ndarray, found: Reconstruction, texture: np.ndarray | None, model_name: str,
-               detail: int) -> None:
+               detail: int, detailer: PhotoDetailer | None = None) -> None:
     """All files of one face of a photo uint8 [H, W, 3]:
 
     face.obj, .mtl, .png: the mesh in mm, with its expression, and its texture; face.ply: with the colours of the skin;
     face.glb: the neutral face, with every expression as a morph target, set to those of the photo; params.npz and
-    params.json, see PARAMETERS; overlay.png: photo, face over it, landmarks, and the shape by itself.
+    params.json, see PARAMETERS; overlay.png: photo, face over it, landmarks, and the shape by itself; and, with a
+    detailer, what that writes.
 
     texture: [T, T, 3] sRGB; None: a model without UVs has none. model_name: "default" or the file of the model; detail:
     its level.
@@ -85,6 +87,8 @@ def write_face(folder: Path, image: np.ndarray, found: Reconstruction, texture: 
                          morph_weights=dict(zip(names, found.expression.tolist(), strict=True)))
         write_parameters(place, found, model_name, detail, vertices, image.shape)
         export.write_image(place / "overlay.png", overlay(image, found, texture))
+        if detailer is not None:
+            detailer.write(place, image, found)
 
 
 def write_parameters(place: Path, found: Reconstruction, model_name: str, detail: int, vertices: np.ndarray,

@@ -12,6 +12,7 @@ import scipy.ndimage
 from sfm_jax.data.frames import read_frames
 from sfm_jax.geometry.rotation import rotation_from_6d, rotation_to_6d, rotation_to_euler
 from sfm_jax.inference import result_files
+from sfm_jax.inference.photo_detail import PhotoDetailer
 from sfm_jax.inference.reconstruction import Reconstruction, Reconstructor
 from sfm_jax.inference.texture import Texturer
 
@@ -86,17 +87,17 @@ def smoothed(seen: list[Reconstruction | None], deviation: float) -> list[Recons
     return faces
 
 
-def write_video(folder: Path, path: Path, video: VideoFaces, texturer: Texturer | None, model_name: str, detail: int
-                ) -> None:
-    """The files of result_files.write_face for the frame that shows the face best, neutral; params.npz and params.json
-    with an entry for every frame in PER_FRAME, and found, fps; overlay.mp4, the shape over the video."""
+def write_video(folder: Path, path: Path, video: VideoFaces, texturer: Texturer | None, model_name: str, detail: int,
+                detailer: PhotoDetailer | None = None) -> None:
+    """The files of result_files.write_face for the frame that shows the face best; params.npz and params.json with an
+    entry for every frame in PER_FRAME, and found, fps, best_frame; overlay.mp4, the shape over the video."""
     best = best_frame(video)
     _, frames = read_frames(path)
     image = next(frame for index, frame in enumerate(frames) if index == best)
     face = video.faces[best]
     with result_files.complete(folder) as place:
         texture = texturer and texturer(image, face)
-        result_files.write_face(place / "face", image, face, texture, model_name, detail)
+        result_files.write_face(place / "face", image, face, texture, model_name, detail, detailer)
         for file in (place / "face").iterdir():
             file.rename(place / file.name)
         (place / "face").rmdir()
@@ -135,7 +136,7 @@ def write_overlay(path: Path, frames: Iterator[np.ndarray], video: VideoFaces) -
 def _over_time(place, video):
     """The parameters of one frame become those of all."""
     values = {name: np.stack([np.asarray(getattr(face, name)) for face in video.faces]) for name in PER_FRAME}
-    values |= {"found": video.found, "fps": np.asarray(video.fps)}
+    values |= {"found": video.found, "fps": np.asarray(video.fps), "best_frame": np.asarray(best_frame(video))}
     with np.load(place / "params.npz") as file:
         arrays = {name: file[name] for name in file.files} | values
     with open(place / "params.npz", "wb") as file:

@@ -30,6 +30,16 @@ def roughness(values: jax.Array, neighbours: np.ndarray, dead_zone: float) -> ja
     return jnp.mean(jnp.maximum(safe_norm(mean_laplacian(values, neighbours)) - dead_zone, 0.0))
 
 
+def normal_distance(normals: jax.Array, true: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean distance of unit normals [S, S, 3] from the true ones, about their angle in radians.
+
+    Over a mask [S, S], where the true ones are known, that is, not 0; 0 where none is. Ours: for photos made from a
+    known surface.
+    """
+    known = jax.lax.stop_gradient(jnp.sum(true**2, -1) > 0.5).astype(jnp.float32)
+    return masked_mean(safe_norm(normals - true), mask * known)
+
+
 def map_roughness(displacement: jax.Array, mask: jax.Array) -> jax.Array:
     """Sum over both axes and both diagonals of the mean squared difference of neighbouring texels, of a map [S, S].
 

@@ -27,12 +27,13 @@ _ROUNDS = 8  # halvings of border pieces before the layout is given up
 class DenseMesh(Sampling):
     """A mesh of V' vertices over a UV layout, from `dense_mesh`; `map_to_vertices` samples UV maps for it.
 
-    triangles [F', 3] int32, outward as the original's. Vertex i lies on the original surface: at weights[i] [3]
-    between the original vertices corners[i] [3]. The first len(texel) vertices are the centres of the texels with flat
-    indices `texel`, the others lie on the charts' borders.
+    triangles [F', 3] int32, outward as the original's. Vertex i lies on the original surface: in triangle face[i], at
+    weights[i] [3] between its vertices corners[i] [3]. The first len(texel) vertices are the centres of the texels with
+    flat indices `texel`, the others lie on the charts' borders.
     """
 
     triangles: np.ndarray
+    face: np.ndarray
     corners: np.ndarray
     weights: np.ndarray
     texel: np.ndarray
@@ -190,5 +191,5 @@ def _assemble(layout, texel, texel_place, border, triangles):
         np.concatenate([np.arange(len(texel)), len(texel) + border.vertex]),
         np.concatenate([texel_place, border.place]),
         np.concatenate([layout.triangle_chart[texel_face], border.chart]), layout.chart)
-    return DenseMesh(layout.size, len(face), *table, triangles.astype(np.int32), layout.triangles[face],
+    return DenseMesh(layout.size, len(face), *table, triangles.astype(np.int32), face, layout.triangles[face],
                      weights.astype(np.float32), texel.astype(np.int32))

@@ -58,10 +58,9 @@ def tangents(vertices: jax.Array, layout: UVLayout, dense: DenseMesh) -> Tangent
     along = (corner[:, 1] - corner[:, 0]) * dv2[:, None] - (corner[:, 2] - corner[:, 0]) * dv1[:, None]
     along = along * np.sign(area)[:, None]
     summed = jnp.zeros((len(layout.uv), 3)).at[layout.uv_triangles].add(along[:, None])
-    face = _dense_faces(layout, dense)
-    at = layout.uv_triangles[face]
+    at = layout.uv_triangles[dense.face]
     along_u = normalise(sum(dense.weights[:, k, None] * normalise(take(summed, at[:, k])) for k in range(3)))
-    return Tangents(along_u, np.where(area[face] < 0, -1, 1).astype(np.float32))
+    return Tangents(along_u, np.where(area[dense.face] < 0, -1, 1).astype(np.float32))
 
 
 def tangent_normals(fine: jax.Array, base: jax.Array, frame: Tangents) -> jax.Array:
@@ -77,12 +76,3 @@ def texel_map(values: jax.Array, dense: DenseMesh, empty: float = 0.0) -> jax.Ar
     """Values [V', C] of the dense mesh's vertices as a UV map [S, S, C]; `empty` where no vertex is a texel."""
     flat = jnp.full((dense.size * dense.size, values.shape[-1]), empty, values.dtype)
     return flat.at[dense.texel].set(values[:len(dense.texel)]).reshape(dense.size, dense.size, -1)
-
-
-def _dense_faces(layout, dense):
-    """The face of the layout in which each dense vertex lies [V']."""
-    texels = layout.triangle.reshape(-1)[dense.texel]
-    # Border vertices: the corners say which faces can be; any of them has the corners, and so the weights.
-    face_of = {tuple(corners): face for face, corners in enumerate(layout.triangles.tolist())}
-    rest = [face_of[tuple(corners)] for corners in dense.corners[len(dense.texel):].tolist()]
-    return np.concatenate([texels, np.asarray(rest, np.int64)])

@@ -13,11 +13,11 @@ from sfm_jax.geometry.adjacency import face_table, neighbour_table
 from sfm_jax.geometry.mesh import triangle_normals, vertex_normals
 from sfm_jax.geometry.vector import normalise
 from sfm_jax.inference.default_encoder import load_default_encoder
-from sfm_jax.inference.detail import CHANNELS, DenseFace, DetailSpace
+from sfm_jax.inference.detail import DenseFace
+from sfm_jax.inference.detail_encoder import DetailEncoder
 from sfm_jax.inference.face import Face
 from sfm_jax.losses import detail as losses
 from sfm_jax.losses.image import colour_distance, masked_image_mean
-from sfm_jax.networks.unet import DisplacementNet
 from sfm_jax.render import Rendering, SphericalHarmonics
 from sfm_jax.tasks import photo_data
 from sfm_jax.tasks.finished import load_encoder, open_model
@@ -30,24 +30,20 @@ class Detail:
 
     def __init__(self, config):
         self.config = config
-        self.encoder, *self._coarse = (load_default_encoder(config.detail) if config.coarse == "default"
+        self.coarse, *self._learned = (load_default_encoder(config.detail) if config.coarse == "default"
                                        else load_encoder(config.coarse, "coarse"))
         self.model = open_model(config)
-        if self.model.topology != self.encoder.model.topology:
-            raise ValueError(f"coarse: {config.coarse}: is of model {self.encoder.model.name!r}, expected "
+        if self.model.topology != self.coarse.model.topology:
+            raise ValueError(f"coarse: {config.coarse}: is of model {self.coarse.model.name!r}, expected "
                              f"{self.model.name!r}, as model and detail say")
-        try:
-            self.space = DetailSpace(self.model, config.uv_size, config.image_size, config.direction,
-                                     config.broadest)
-        except ValueError as error:
-            raise ValueError(f"model {config.model}, uv_size {config.uv_size}: {error}") from None
+        self.encoder = DetailEncoder(config, self.model)
+        self.space = self.encoder.space
         self.people = photo_data.split_people(config, self.model)
         self.mixture: Mixture = photo_data.training_mixture(config, self.model, self.people.train)
         if not 0 <= config.data.true_shapes <= 1:
             raise ValueError(f"data.true_shapes: found {config.data.true_shapes}, expected a share, 0 to 1")
         part = self.mixture.part("all")
         self.photos = part.photos if isinstance(part, SyntheticPart) else None
-        self.network = DisplacementNet(config.limit, tuple(config.widths), dtype=jnp.dtype(config.precision))
         self.neighbours = neighbour_table(self.space.dense.triangles, self.space.dense.vertex_count)
         self.face_neighbours = face_table(self.space.dense.triangles)
 
@@ -60,10 +56,8 @@ class Detail:
     def init(self, rng: jax.Array, batch: dict):
         """A network that answers almost nothing; the coarse one is state, so that a checkpoint is whole."""
         del batch
-        size = self.config.uv_size
-        params, state = self._coarse
-        variables = self.network.init(rng, jnp.zeros((1, size, size, CHANNELS)))
-        return variables["params"], {"coarse": {"params": params, "state": state}}
+        params, state = self._learned
+        return self.encoder.init(rng), {"coarse": {"params": params, "state": state}}
 
     def param_labels(self, params: dict) -> dict:
         """One learning rate for all."""
@@ -72,13 +66,14 @@ class Detail:
     def loss(self, params: dict, state: dict, batch: dict, rng: jax.Array) -> tuple[jax.Array, Aux]:
         """Sum of the weighted terms of one device's photos; every term is a metric too."""
         del rng
-        record = jax.lax.stop_gradient(self.mixture.records(batch))
+        record = jax.lax.stop_gradient(self.mixture.records(batch, surface=True))
         face = self.coarse_face(state, record["image"])
         if self.photos is not None and self.config.data.true_shapes > 0:
             face = self._some_true(face, batch["all"]["id"])
-        base, visible, raw = self.encode(params, face, record["image"])
+        base, visible, raw = self.encoder.encode(params, face, record["image"])
         # One after the other: a dense mesh of each is large, and on CPUs vmap is slower.
-        values, overflow = jax.lax.map(lambda one: self._terms(*one), (base, visible, raw, record["image"]))
+        parts = base, visible, raw, record["image"], record["normals"]
+        values, overflow = jax.lax.map(lambda one: self._terms(*one), parts)
         values = jax.tree.map(jnp.mean, values)
         total = sum(self.config.loss[name] * value for name, value in values.items())
         return total, Aux(metrics=values | {"overflow": jnp.sum(overflow)}, state=state)
@@ -91,33 +86,39 @@ class Detail:
         face = face._replace(camera=face.camera.from_afar())
         return jax.tree.map(lambda a, b: jnp.where(chosen.reshape(-1, *[1] * (a.ndim - 1)), a, b), true, face)
 
-    def _terms(self, base: DenseFace, visible: jax.Array, raw: jax.Array, photo: jax.Array):
+    def _terms(self, base: DenseFace, visible: jax.Array, raw: jax.Array, photo: jax.Array, true: jax.Array):
         """({name: value} of the terms weighed above 0 of one photo, the renderer's overflow)."""
         displacement = self.space.fine_part(raw)
         vertices = self.space.displaced(base, displacement)
         shown = self.space.render(base, vertices)
         normals = vertex_normals(vertices, self.space.dense.triangles)
-        terms = self._pictures(shown, photo) | self._maps(base, vertices, normals, visible, raw, displacement)
+        terms = self._pictures(shown, photo, true) | self._maps(base, vertices, normals, visible, raw, displacement)
         terms |= self._surfaces(vertices, normals)
         used = {name: term() for name, term in terms.items() if self.config.loss[name] > 0}
         return used, shown.overflow
 
-    def _pictures(self, shown: Rendering, photo: jax.Array):
-        def look_alike():
-            error = colour_distance(self.space.over(shown, photo), photo)
-            return masked_image_mean(error, jax.lax.stop_gradient(shown.colour[..., 3]))
+    def _pictures(self, shown: Rendering, photo: jax.Array, true: jax.Array):
+        """What is compared pixel by pixel, on the skin: colours, and normals where the true ones are known."""
+        skin = jax.lax.stop_gradient(shown.colour[..., 3])
 
-        return {"photo": look_alike}
+        def look_alike():
+            return masked_image_mean(colour_distance(self.space.over(shown, photo), photo), skin)
+
+        return {"photo": look_alike, "true_normals": lambda: losses.normal_distance(shown.normals, true, skin)}
 
     def _maps(self, base: DenseFace, vertices: jax.Array, normals: jax.Array, visible: jax.Array, raw: jax.Array,
               displacement: jax.Array):
-        """What keeps the map small; depth and normals are compared vertex by vertex, in the camera's axes."""
+        """What keeps the map small; depth and normals are compared vertex by vertex, in the camera's axes.
+
+        "displacement" is of what the network says, broad parts included: where nothing holds these, they grow to the
+        limit, beyond which nothing is learned any more.
+        """
         moved = (vertices - base.vertices) @ base.camera.rotation[2]
         tilted = normals - base.normals
         free = (jnp.asarray(self.space.mask) > 0).astype(jnp.float32)
         everywhere = jnp.ones(())
         return {
-            "displacement": lambda: losses.capped_square(displacement, free),
+            "displacement": lambda: losses.capped_square(raw, free),
             "depth": lambda: losses.capped_square(moved, everywhere),
             "protected": lambda: losses.capped_square(raw, self.space.protected),
             "normal": lambda: losses.capped_square(tilted, everywhere),
@@ -140,24 +141,9 @@ class Detail:
     def coarse_face(self, state: dict, images: jax.Array) -> Face:
         """What the coarse network makes of sRGB crops [B, S, S, 3], as faces in those crops."""
         coarse = state["coarse"]
-        prediction, _ = self.encoder.predict(coarse["params"], coarse["state"],
-                                             resize(images, self.encoder.image_size))
-        return jax.lax.stop_gradient(self.encoder.decoder(coarse["params"])(prediction.codes, images.shape[1]))
-
-    def encode(self, params: dict, face: Face, images: jax.Array) -> tuple[DenseFace, jax.Array, jax.Array]:
-        """Batched coarse faces in sRGB crops [B, S, S, 3] -> (their dense meshes, the texels that are visible
-        [B, U, U], 0 or 1, and the network's displacement [B, U, U] mm before the mask)."""
-
-        def look(one):
-            face, photo = one
-            base = self.space.dense_face(face)
-            seen = self.space.unwrap(face, base, photo)
-            if self.config.relight:
-                base = self.space.relit(base, seen)
-            return base, seen.visible.astype(jnp.float32), self.space.maps(face, base, seen)
-
-        base, visible, maps = jax.lax.stop_gradient(jax.lax.map(look, (face, images)))
-        return base, visible, self.network.apply({"params": params}, maps)
+        prediction, _ = self.coarse.predict(coarse["params"], coarse["state"],
+                                            resize(images, self.coarse.image_size))
+        return jax.lax.stop_gradient(self.coarse.decoder(coarse["params"])(prediction.codes, images.shape[1]))
 
     def finish(self, params: dict, state: dict, workdir, run) -> dict:
         """Measure on held-out people with known wrinkles, write the report and some faces; returns the numbers."""

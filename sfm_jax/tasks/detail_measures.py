@@ -1,69 +1,30 @@
 """What learned detail is worth: on photos of held-out people whose wrinkles are known."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sfm_jax.inference.detail import NOSE_TIP, DenseFace
-from sfm_jax.inference.face import Face
+from sfm_jax.inference.detail import NOSE_TIP
+from sfm_jax.inference.detail_encoder import Detailed
 from sfm_jax.losses.image import colour_distance, masked_image_mean
-from sfm_jax.render.uv import map_to_vertices
 from sfm_jax.tasks.detail import true_face
 from sfm_jax.tasks.photo_data import synthetic_photos
 
 BATCH = 4
 RELIEF = 6.0  # mm, standard deviation: what is broader is shape, not relief
-
-
-class Detailed(NamedTuple):
-    """Batched faces of B photos [B, S, S, 3] sRGB: the coarse face, its dense mesh, displacement [B, U, U] mm, moved
-    vertices [B, V', 3], and both as seen: coarse and fine are {"colour" over the photo, "normals", "depth", "alpha",
-    "displacement", "free"}, images of the size of the photos."""
-
-    photo: jax.Array
-    face: Face
-    base: DenseFace
-    displacement: jax.Array
-    vertices: jax.Array
-    coarse: dict
-    fine: dict
-
-
-def detailed(task, params: dict, face: Face, images: jax.Array) -> Detailed:
-    """The coarse faces in sRGB crops [B, S, S, 3] in [0, 1], detailed; to be called under jit."""
-    space = task.space
-    base, _, raw = task.encode(params, face, images)
-    displacement = space.fine_part(raw)
-    free = map_to_vertices(jnp.asarray(space.mask)[..., None], space.dense)
-
-    def see(one):
-        base, displacement, photo = one
-        offsets = map_to_vertices(displacement[..., None], space.dense)
-        vertices = space.displaced(base, displacement)
-        return vertices, *(_seen(space, base, shape, jnp.concatenate([offsets, free], 1), photo)
-                           for shape in (base.vertices, vertices))
-
-    vertices, coarse, fine = jax.lax.map(see, (base, displacement, images))
-    return Detailed(images, face, base, displacement, vertices, coarse, fine)
-
-
-def _seen(space, base, vertices, layers, photo):
-    shown = space.render(base, vertices, layers)
-    return {"colour": space.over(shown, photo), "normals": shown.normals, "depth": shown.depth,
-            "alpha": shown.colour[..., 3], "displacement": shown.colour[..., 4], "free": shown.colour[..., 5],
-            "overflow": shown.overflow}
+JUMP = 10.0  # mm along a ray: surfaces farther apart are other parts of the face, as beside the nose
 
 
 def measure(task, params: dict, state: dict) -> dict[str, float]:
     """On one photo each of held-out people, on the skin that is seen there and may be displaced, pixel by pixel:
 
     `detail/normal_error_coarse_degrees`, `_fine_degrees`: mean angle between the normals and the true ones;
-    `detail/correlation`: of the fine surface's distance from the coarse one, along the rays, with the true surface's;
-    both without what is broader than RELIEF, for where the whole head stands in depth no photo says. Mean over
-    photos; `detail/correlation_pooled`: all pixels together. `detail/relief_error_mm` beside `detail/true_relief_mm`:
-    mean absolute, of the found one, and of none. `detail/wrinkle_correlation`: of the displacement itself with the
+    `detail/correlation`: of the displacement that was found with the true one: the distances of the fine surface and of
+    the true one from the coarse one, along the rays and then foreshortened to its normals; both without what is broader
+    than RELIEF, for where the whole head stands in depth no photo says, and only where the coarse surface and the true
+    one are within JUMP: `detail/apart_percent` of the pixels are not. Mean over photos; `detail/correlation_pooled`:
+    all pixels together. `detail/relief_error_mm` beside `detail/true_relief_mm`: mean absolute, of the found one, and
+    of none. `detail/wrinkle_correlation`: of the displacement itself with the
     drawn wrinkles alone, without the folds that the true face has and the coarse one has not.
     `detail/photo_error_coarse`, `_fine`: sRGB distance on the whole face; `detail/largest_in_masked_mm`: displacement
     where there must be none.
@@ -82,7 +43,8 @@ def measure(task, params: dict, state: dict) -> dict[str, float]:
         def examine(params, state, ids, face_of=face_of):
             scenes = photos.scenes(ids)
             record = photos.shoot(scenes)
-            return _scores(task, detailed(task, params, face_of(state, scenes, record), record["image"]), record)
+            found = task.encoder.detailed(params, face_of(state, scenes, record), record["image"])
+            return _scores(task, found, record)
 
         parts = [jax.device_get(examine(params, state, jnp.asarray(rows))) for rows in ids.reshape(-1, BATCH)]
         scores = jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *parts)
@@ -98,8 +60,10 @@ def _scores(task, found: Detailed, record: dict) -> dict:
     valid = valid.astype(jnp.float32)
     deviation = RELIEF / _millimetres_per_pixel(task, found)
     # Depth grows away from the viewer.
-    d = _relief(found.coarse["depth"] - found.fine["depth"], valid, deviation)
-    t = _relief(found.coarse["depth"] - record["depth"], valid, deviation)
+    apart = found.coarse["depth"] - record["depth"]
+    beside = valid * (jnp.abs(_relief(apart, valid, deviation)) < JUMP)
+    d, t = (jnp.abs(found.coarse["normals"][..., 2]) * _relief(distance, beside, deviation)
+            for distance in (found.coarse["depth"] - found.fine["depth"], apart))
 
     def total(values):
         return jnp.sum(values * valid, (1, 2))
@@ -111,11 +75,10 @@ def _scores(task, found: Detailed, record: dict) -> dict:
         return masked_image_mean(colour_distance(seen["colour"], found.photo), seen["alpha"])
 
     blocked = jnp.abs(found.displacement) * (task.space.mask == 0)
-    moments = _moments(d, t, total)
     wrinkles = _moments(found.fine["displacement"], record["displacement"], total)
     return {
-        "pixels": total(jnp.ones_like(d)), "coarse": angle(found.coarse["normals"]),
-        "fine": angle(found.fine["normals"]), "relief": moments, "wrinkles": wrinkles,
+        "pixels": total(jnp.ones_like(d)), "beside": total(beside), "coarse": angle(found.coarse["normals"]),
+        "fine": angle(found.fine["normals"]), "relief": _moments(d, t, total), "wrinkles": wrinkles,
         "error": total(jnp.abs(d - t)), "true": total(jnp.abs(t)),
         "photo_coarse": unlike(found.coarse), "photo_fine": unlike(found.fine), "blocked": jnp.max(blocked, (1, 2)),
         "overflow": record["overflow"] + found.coarse["overflow"] + found.fine["overflow"],
@@ -149,17 +112,18 @@ def _relief(distance, valid, deviation):
 
 def _summary(scores: dict) -> dict[str, float]:
     sums = {name: values.astype(np.float64) for name, values in scores.items()}
-    seen = {name: values[sums["pixels"] > 0] for name, values in sums.items()}
-    pixels = seen["pixels"].sum()
+    seen = {name: values[sums["beside"] > 0] for name, values in sums.items()}
+    pixels, beside = seen["pixels"].sum(), seen["beside"].sum()
     coarse, fine = (seen[name].sum() / pixels for name in ("coarse", "fine"))
     return {
         "normal_error_coarse_degrees": coarse, "normal_error_fine_degrees": fine,
         "normal_error_lower_percent": 100 * (1 - fine / coarse),
-        "correlation": float(np.mean(_correlation(seen["pixels"], seen["relief"]))),
-        "correlation_pooled": float(_correlation(pixels, seen["relief"].sum(0))),
+        "apart_percent": 100 * (1 - beside / pixels),
+        "correlation": float(np.mean(_correlation(seen["beside"], seen["relief"]))),
+        "correlation_pooled": float(_correlation(beside, seen["relief"].sum(0))),
         "wrinkle_correlation": float(np.mean(_correlation(seen["pixels"], seen["wrinkles"]))),
-        "relief_error_mm": seen["error"].sum() / pixels,
-        "true_relief_mm": seen["true"].sum() / pixels,
+        "relief_error_mm": seen["error"].sum() / beside,
+        "true_relief_mm": seen["true"].sum() / beside,
         "photo_error_coarse": float(sums["photo_coarse"].mean()),
         "photo_error_fine": float(sums["photo_fine"].mean()),
         "largest_in_masked_mm": float(sums["blocked"].max()),

@@ -13,10 +13,11 @@ import numpy as np
 from sfm_jax.data.photos import Photos, open_photos
 from sfm_jax.evaluation import figures, strips
 from sfm_jax.evaluation.report import Report
+from sfm_jax.inference.detail_encoder import Detailed
+from sfm_jax.inference.detail_files import clay, write_face
 from sfm_jax.inference.face import Face
 from sfm_jax.tasks.detail import true_face
-from sfm_jax.tasks.detail_files import clay, write_face
-from sfm_jax.tasks.detail_measures import Detailed, detailed, measure
+from sfm_jax.tasks.detail_measures import measure
 from sfm_jax.tasks.photo_data import synthetic_photos
 
 CURVES = ("photo", "displacement", "normal", "map", "vertex_normals", "triangle_normals", "hidden")
@@ -104,8 +105,8 @@ def _collections(task):
 
 def _detailed(task, params, state, shown: Shown) -> Detailed:
     """The detailed faces of any number of photos, in NumPy."""
-    show = jax.jit(lambda params, state, images, ids: detailed(
-        task, params, shown.face_of(state, images, ids), images))
+    show = jax.jit(lambda params, state, images, ids: task.encoder.detailed(
+        params, shown.face_of(state, images, ids), images))
     count = len(shown.images)
     rows = np.arange(-(-count // BATCH) * BATCH) % count
     parts = [jax.device_get(show(params, state, shown.images[part], jnp.asarray(part)))

@@ -85,6 +85,20 @@ def test_photos_from_files_beside_synthetic_ones(source):
     np.testing.assert_array_equal(np.sort(record["person"][:4]), np.arange(4))
 
 
+def test_normals_are_those_of_the_skin_that_is_seen(source):
+    """Of photos from files none are known; of synthetic ones the scene's, but for what stands before the face."""
+    covered = SyntheticPhotos(source.model, source.people, SIZE, Conditions(occluders=1.0), seed=0)
+    parts = {"identity": PhotoPart(FourPhotos()), "landmarks": SyntheticPart(covered, 100)}
+    mixture = Mixture(parts, {"identity": 0.5, "landmarks": 0.5})
+    record = jax.device_get(jax.jit(lambda batch: mixture.records(batch, surface=True))(mixture.dataset(16, 0)[0]))
+    assert record["normals"].shape == (16, SIZE, SIZE, 3) and not record["normals"][:8].any()
+    scene = jax.device_get(jax.jit(covered.__call__)(record["id"][8:]))
+    seen = scene["mask"] > 0.9
+    assert 0 < seen.sum() < 0.95 * (scene["depth"] > 0).sum()
+    np.testing.assert_allclose(record["normals"][8:][seen], scene["normals"][seen], atol=1e-5)
+    assert not record["normals"][8:][~seen].any()
+
+
 def test_a_part_without_photos_is_an_error(source):
     part = SyntheticPart(source, 10)
     with pytest.raises(ValueError, match="leave none for a part"):

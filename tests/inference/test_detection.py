@@ -304,6 +304,18 @@ def test_damaged_network_is_named(tmp_path):
         Network(tmp_path / "nothing.tflite")
 
 
+def test_opening_a_network_is_silent_but_for_errors(capfd):
+    BlazeFace()
+    with detection._without_remarks():
+        os.write(2, b"INFO: Created a delegate\nERROR: out of memory\n")
+    assert capfd.readouterr().err == "ERROR: out of memory\n"
+    with pytest.raises(KeyError), detection._without_remarks():
+        os.write(2, b"WARNING: odd\n")
+        raise KeyError
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "WARNING: odd\nafter\n"
+
+
 def test_photo_that_comes_with_matplotlib(detector):
     """Points marked by hand, to about two pixels."""
     path = cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)

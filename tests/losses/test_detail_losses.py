@@ -45,6 +45,20 @@ def test_map_roughness(displacement, mask):
     assert found == pytest.approx(expected, rel=1e-6, abs=1e-6)
 
 
+def test_normal_distance():
+    rng = np.random.default_rng(1)
+    normals, true = rng.normal(size=(2, 4, 5, 3))
+    normals, true = (values / np.linalg.norm(values, axis=-1, keepdims=True) for values in (normals, true))
+    true[0], mask = 0, rng.uniform(size=(4, 5))  # of the first row nothing is known
+    lengths = [mask[i, j] * np.linalg.norm(normals[i, j] - true[i, j]) for i in range(1, 4) for j in range(5)]
+    found = float(detail.normal_distance(*(jnp.asarray(values, jnp.float32) for values in (normals, true, mask))))
+    assert found == pytest.approx(sum(lengths) / mask[1:].sum(), rel=1e-6)
+    same = jnp.asarray(true, jnp.float32)
+    value, slope = jax.value_and_grad(detail.normal_distance)(same, same, jnp.ones((4, 5)))
+    assert value == 0 and np.isfinite(slope).all()
+    assert detail.normal_distance(same, jnp.zeros_like(same), jnp.ones((4, 5))) == 0
+
+
 @pytest.mark.parametrize("zone", [0.0, 0.05, 0.2])
 def test_roughness_of_vertices(zone):
     rng = np.random.default_rng(0)

@@ -13,11 +13,12 @@ from PIL import Image
 from tiny_runs import config
 
 from sfm_jax.inference.default_encoder import load_default_encoder
+from sfm_jax.inference.detail_encoder import Detailed
 from sfm_jax.inference.export import read_displacement
 from sfm_jax.morphable.default import load_default
 from sfm_jax.tasks import create_task
 from sfm_jax.tasks.detail import true_face
-from sfm_jax.tasks.detail_measures import Detailed, _scores, _summary, detailed
+from sfm_jax.tasks.detail_measures import _scores, _summary
 from sfm_jax.tasks.finished import load_encoder
 from sfm_jax.training.loop import train
 from sfm_jax.training.workdir import open_workdir
@@ -37,7 +38,7 @@ def found(task):
     @jax.jit
     def make(params, state):
         record = task.mixture.records({"all": {"id": jnp.arange(4, dtype=jnp.int32)}})
-        return detailed(task, params, task.coarse_face(state, record["image"]), record["image"])
+        return task.encoder.detailed(params, task.coarse_face(state, record["image"]), record["image"])
 
     return jax.device_get(make(params, state))
 
@@ -73,7 +74,7 @@ def test_true_faces_leave_only_the_wrinkles_to_explain(task, found):
     @jax.jit
     def make(params):
         face = true_face(task.photos, task.photos.scenes(jnp.arange(4, dtype=jnp.int32)))
-        return detailed(task, params, face, found.photo)
+        return task.encoder.detailed(params, face, found.photo)
 
     errors = [np.mean(np.abs(faces.coarse["colour"] - found.photo)[found.coarse["free"] > 0.9])
               for faces in (make(params), found)]
@@ -85,6 +86,17 @@ def test_displacement_only_where_it_may_be(task, found):
     assert not found.displacement[:, task.space.mask == 0].any()
     moved = np.linalg.norm(found.vertices - found.base.vertices, axis=-1)
     assert moved.max() == pytest.approx(np.abs(found.displacement).max(), rel=0.3)
+
+
+def test_an_offset_that_moves_nothing_is_held(task):
+    """What is broad is taken off a map, but it costs: else the network drifts to its limit and stays there."""
+    params, state = task.init(jax.random.key(0), None)
+    last = max(params, key=lambda name: int(name.partition("_")[2]))
+    params[last] = {"kernel": jnp.zeros_like(params[last]["kernel"]), "bias": jnp.full(1, 0.5)}
+    batch = {"all": {"id": jnp.arange(2, dtype=jnp.int32)}}
+    _, aux = jax.jit(task.loss)(params, state, batch, jax.random.key(0))
+    assert aux.metrics["displacement"] == pytest.approx((task.config.limit * np.tanh(0.5)) ** 2, rel=1e-5)
+    assert aux.metrics["map"] == pytest.approx(0, abs=1e-4)
 
 
 def record_of(found):
@@ -113,7 +125,30 @@ def test_where_the_head_stands_in_depth_does_not_count(task, found):
     valid = found.fine["free"] > 0.5
     assert valid.sum() > 500
     numbers = _summary(jax.device_get(_scores(task, found, same)))
-    assert numbers["relief_error_mm"] < 0.05
+    assert numbers["relief_error_mm"] < 0.05 and numbers["apart_percent"] < 1
+
+
+def test_relief_is_along_the_normals(task, found):
+    """What is d nearer along the rays is d times the cosine nearer along the surface's normals."""
+    ripples = np.float32(0.5 * (-1) ** np.arange(48))  # far finer than RELIEF
+    numbers = _summary(jax.device_get(_scores(task, found, record_of(found) | {
+        "depth": found.coarse["depth"] - ripples})))
+    valid = (found.coarse["free"] > 0.5) & (found.fine["free"] > 0.5)
+    expected = np.abs(ripples * found.coarse["normals"][..., 2])[valid].mean()
+    assert numbers["true_relief_mm"] == pytest.approx(expected, rel=0.1)
+
+
+def test_other_parts_of_the_face_are_no_relief(task, found):
+    """Where the true surface is far behind the coarse one, as beside a nose that was misplaced, no pixel counts."""
+    valid = (found.coarse["free"] > 0.5) & (found.fine["free"] > 0.5)
+    jumped = valid & (np.arange(48) % 8 == 0)  # few, so that the mean around them stays
+    before = _summary(jax.device_get(_scores(task, found, record_of(found))))
+    behind = record_of(found) | {"depth": found.fine["depth"] + 30 * np.float32(jumped)}
+    numbers = _summary(jax.device_get(_scores(task, found, behind)))
+    more = numbers["apart_percent"] - before["apart_percent"]
+    assert more == pytest.approx(100 * jumped.sum() / valid.sum(), rel=0.1)
+    for key in ("true_relief_mm", "correlation"):
+        assert numbers[key] == pytest.approx(before[key], rel=0.1), key
 
 
 def test_correlation_and_angles_are_numpys(task, found):
