@@ -8,7 +8,7 @@
 import argparse
 from pathlib import Path
 
-from experiments.results import report_picture, write_runs
+from experiments.results import read_runs, report_picture, runs_table, write_result
 
 PICTURE, SECTION = Path("docs/images/cycle.png"), "Through the cycle"  # the first figure of the report's section
 ROWS = {
@@ -34,8 +34,13 @@ def main():
     parser.add_argument("--cycle", default="runs/cycle")
     parser.add_argument("--plain", default="runs/cycle_plain")
     workdirs = vars(parser.parse_args())
-    write_runs("cycle", ROWS, workdirs, ["cycle", "without its terms"])
+    values = read_runs(workdirs)
+    write_result("cycle", values, table(values))
     report_picture(workdirs["cycle"], SECTION, PICTURE)
+
+
+def table(values: dict) -> str:
+    return runs_table(values, ROWS, ["cycle", "without its terms"])
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@
 
 import argparse
 
-from experiments.results import write_runs
+from experiments.results import read_runs, runs_table, write_result
 
 ROWS = {
     "heldout/nme_percent": ("landmarks, NME", "{:.2f} %"),
@@ -25,7 +25,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--stage2", default="runs/stage2")
     parser.add_argument("--sir", default="runs/sir")
-    write_runs("photos", ROWS, vars(parser.parse_args()), ["stage 2, sphere", "SIR, Gaussian"])
+    values = read_runs(vars(parser.parse_args()))
+    write_result("photos", values, table(values))
+
+
+def table(values: dict) -> str:
+    return runs_table(values, ROWS, ["stage 2, sphere", "SIR, Gaussian"])
 
 
 if __name__ == "__main__":

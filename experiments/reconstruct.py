@@ -35,21 +35,28 @@ def main():
     source = open_photos(photos)
     raws = [source.raw(index) for index in range(len(source))]
     images = [decode(raw.image, raw.name) for raw in raws]
-    rows, numbers = [], {}
+    numbers = {"photos": len(raws)}
     for way, fit in WAYS.items():
         errors, seconds = measure(raws, images, fit)
         numbers[way] = {"found": len(errors), "errors": errors.tolist(), "seconds": seconds}
-        rows.append([way, f"{len(errors)} of {len(raws)}", f"{np.median(errors[:, 0]):.2f} %",
+    numbers["command"] = {f"{name}{' --fit' if fit else ''}": seconds for fit in (False, True)
+                          for name, seconds in command_times(raws[0], fit).items()}
+    values = {"machine": machine(), "numbers": numbers}
+    print(table(values))
+    write_result("reconstruct", values, table(values))
+
+
+def table(values: dict) -> str:
+    numbers, rows = values["numbers"], []
+    for way in WAYS:
+        errors, seconds = np.array(numbers[way]["errors"]), numbers[way]["seconds"]
+        rows.append([way, f"{numbers[way]['found']} of {numbers['photos']}", f"{np.median(errors[:, 0]):.2f} %",
                      f"{errors[:, 0].mean():.2f} %", f"{np.median(errors[:, 1]):.2f} %", f"{seconds:.2f} s"])
-    numbers["command"] = times = {f"{name}{' --fit' if fit else ''}": seconds for fit in (False, True)
-                                  for name, seconds in command_times(raws[0], fit).items()}
-    table = markdown_table([f"{len(raws)} photos", "found", "68 points, median", "mean", "51 without the jaw, median",
-                            "each further photo"], rows)
-    told = "; ".join(f"{name}: {seconds:.1f} s" for name, seconds in times.items())
-    table += ("\n\nErrors over sqrt(width * height) of the true landmarks' box. The command, with all its files: "
-              f"{told}.")
-    print(table)
-    write_result("reconstruct", {"machine": machine(), "numbers": numbers}, table)
+    text = markdown_table([f"{numbers['photos']} photos", "found", "68 points, median", "mean",
+                           "51 without the jaw, median", "each further photo"], rows)
+    told = "; ".join(f"{name}: {seconds:.1f} s" for name, seconds in numbers["command"].items())
+    return (f"{text}\n\nErrors over sqrt(width * height) of the true landmarks' box. The command, with all its files: "
+            f"{told}.")
 
 
 def measure(raws, images, fit: bool | None) -> tuple[np.ndarray, float]:

@@ -8,7 +8,7 @@
 
 import argparse
 
-from experiments.results import write_runs
+from experiments.results import read_runs, runs_table, write_result
 
 ROWS = {
     "pose/within_mm": ("one person's shapes over yaw, apart by", "{:.2f} mm"),
@@ -26,7 +26,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--siamese", default="runs/siamese")
     parser.add_argument("--plain", default="runs/siamese_plain")
-    write_runs("siamese", ROWS, vars(parser.parse_args()), ["Siamese", "without its terms"])
+    values = read_runs(vars(parser.parse_args()))
+    write_result("siamese", values, table(values))
+
+
+def table(values: dict) -> str:
+    return runs_table(values, ROWS, ["Siamese", "without its terms"])
 
 
 if __name__ == "__main__":

@@ -52,7 +52,8 @@ def main():
         runs[name] = run(SMALL | changes | ({"steps": 4} if quick else {}))
         print(name, {key: round(runs[name][key], 4) for key in COLUMNS}, flush=True)
         if not quick:  # after each: an interrupted study has something to show
-            write_result("sir_ablation", {"machine": machine(), "settings": SMALL, "runs": runs}, table(runs))
+            values = {"machine": machine(), "settings": SMALL, "runs": runs}
+            write_result("sir_ablation", values, table(values))
 
 
 def run(changes):
@@ -65,11 +66,12 @@ def run(changes):
     return summarise(task, measure_heldout(Examination(task, result.params, result.state)))[0]
 
 
-def table(runs):
+def table(values: dict) -> str:
+    runs, settings = values["runs"], values["settings"]
     rows = [[name, *(f"{numbers[key]:.3f}" for key in COLUMNS)] for name, numbers in runs.items()]
     first = next(iter(runs.values()))
     text = markdown_table(["", *COLUMNS.values()], rows)
-    return (f"{text}\n\n{SMALL['steps']} steps at {SMALL['image_size']} pixels, one seed; mean face "
+    return (f"{text}\n\n{settings['steps']} steps at {settings['image_size']} pixels, one seed; mean face "
             f"{first['heldout/mean_face_error_mm']:.3f} mm, rank-1 by chance {first['heldout/rank1_chance']:.3f}.")
 
 

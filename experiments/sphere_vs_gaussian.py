@@ -49,7 +49,7 @@ def main():
             runs += sweep(kind, seed, weights, steps)
         if not quick:  # after each seed: an interrupted sweep has something to show
             values = {"machine": machine(), "steps": steps, "seeds": seed + 1, "scans": HARD_SCANS, "runs": runs}
-            write_result("sphere_vs_gaussian", values, table(runs))
+            write_result("sphere_vs_gaussian", values, table(values))
             picture(runs).savefig(PICTURE, dpi=110, facecolor="white")
 
 
@@ -89,8 +89,8 @@ def spread(runs, kind, weight, name):
     return np.mean(values), np.std(values)
 
 
-def table(runs):
-    rows = []
+def table(values: dict) -> str:
+    runs, rows = values["runs"], []
     for weight in sorted({run["weight"] for run in runs}):
         for kind in KINDS:
             cells = [spread(runs, kind, weight, name) for name in COLUMNS]

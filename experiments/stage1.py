@@ -22,13 +22,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", default="runs/stage1")
     report = json.loads((Path(parser.parse_args().workdir) / "report.json").read_text())
+    values = {"machine": machine(), "report": report}
+    write_result("stage1", values, table(values))
+
+
+def table(values: dict) -> str:
+    report = values["report"]
     rows = [[title, *(form.format(report[f"heldout/{name}"]) for name in (ours, theirs))]
             for title, (ours, theirs, form) in ROWS.items()]
     what = f"{report['heldout/persons']} held-out people, {report['heldout/scans']} scans"
-    header = [what, "sphere codes", "classical PCA"]
-    table = markdown_table(header, rows)
-    table += f"\n\n{report['run/steps']} steps, {report['run/seconds']:.0f} s from command to report."
-    write_result("stage1", {"machine": machine(), "report": report}, table)
+    text = markdown_table([what, "sphere codes", "classical PCA"], rows)
+    return f"{text}\n\n{report['run/steps']} steps, {report['run/seconds']:.0f} s from command to report."
 
 
 if __name__ == "__main__":

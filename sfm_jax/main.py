@@ -33,8 +33,12 @@ _FREE_KEYS = frozenset({"log_every", "save_every", "keep", "executor", "cpu_devi
 def main(argv: list[str] | None = None) -> int:
     """Run; returns the exit code."""
     begin = time.perf_counter()
+    argv = sys.argv if argv is None else argv
+    if {"-h", "--help"} & set(argv[1:]):
+        print(f"{__doc__.strip()}\n\nWhat a config has, --config.KEY sets; the file explains each key.")
+        return 0
     try:
-        config, workdir = read_command_line(sys.argv if argv is None else argv)
+        config, workdir = read_command_line(argv)
     except InputError as error:
         return _refuse(error)
 
@@ -84,7 +88,7 @@ def read_command_line(argv: list[str]):
         config = _CONFIG.value
         if config is not None:
             config.lock()  # a file that failed to load says so at its first use, here
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, RecursionError) as error:
         raise InputError(_one_line(error)) from None
     if rest:
         raise InputError(f"unexpected argument {rest[0]!r}")

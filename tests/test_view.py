@@ -212,6 +212,13 @@ def test_bad_input_is_one_line(tmp_path, capsys):
     assert "--prot" in refusal(capsys, "--prot", "8080")
 
 
+def test_what_is_compiled_is_kept_for_the_next_start(capsys, monkeypatch):
+    kept = []
+    monkeypatch.setattr("sfm_jax.training.compilation.enable_compilation_cache", lambda **given: kept.append(given))
+    refusal(capsys, "nowhere.npz")
+    assert kept == [{"least_seconds": 0.0}]
+
+
 def test_a_port_in_use_is_refused(capsys):
     with socket.socket() as other:
         other.bind((HOST, 0))

@@ -41,7 +41,7 @@ def main():
     example = np.loadtxt(share / "image_0010.pts", skiprows=3, max_rows=68, comments="}")[ids] - 1.0
     peer = Eos(share, ids, vertices)
     ours = Ours(model, vertices)
-    rows, numbers = [], {}
+    numbers = {}
     for name, points in (("its example photo", example[None]), (f"{PEOPLE} drawn people", people)):
         eos_places, eos_times = [], []
         for one in points:
@@ -61,14 +61,23 @@ def main():
             true = np.linalg.norm(found - real, axis=-1).mean() if real is not None else None
             numbers[f"{name}, {who}"] = {"reprojection_px": float(error), "seconds_per_fit": seconds,
                                          "error_to_true_px": None if true is None else float(true)}
-            rows.append([name, who, f"{error:.3f}", "" if true is None else f"{true:.3f}", f"{1 / seconds:,.0f}"])
     drawn = f"{PEOPLE} drawn people"
     ratio = numbers[f"{drawn}, eos"]["seconds_per_fit"] / numbers[f"{drawn}, sfm-jax"]["seconds_per_fit"]
-    table = markdown_table(["landmarks of", "", "to those given, px", "to the true ones, px", "fits per second"], rows)
-    table += (f"\n\n{len(ids)} landmarks of Surrey's model in pictures {WIDTH} pixels wide, {NOISE:g} pixels of noise. "
-              f"In a batch ours fits {ratio:.1f} times as many a second as eos one by one.")
-    print(table)
-    write_result("landmark_fitting", {"machine": machine(), "rows": numbers, "ratio": ratio}, table)
+    values = {"machine": machine(), "rows": numbers, "ratio": ratio, "landmarks": len(ids)}
+    print(table(values))
+    write_result("landmark_fitting", values, table(values))
+
+
+def table(values: dict) -> str:
+    rows = []
+    for name, found in values["rows"].items():
+        true = found["error_to_true_px"]
+        rows.append([*name.split(", "), f"{found['reprojection_px']:.3f}", "" if true is None else f"{true:.3f}",
+                     f"{1 / found['seconds_per_fit']:,.0f}"])
+    header = ["landmarks of", "", "to those given, px", "to the true ones, px", "fits per second"]
+    return (f"{markdown_table(header, rows)}\n\n{values['landmarks']} landmarks of Surrey's model in pictures {WIDTH} "
+            f"pixels wide, {NOISE:g} pixels of noise. In a batch ours fits {values['ratio']:.1f} times as many a "
+            "second as eos one by one.")
 
 
 def draw(model, vertices):

@@ -1,10 +1,13 @@
-"""Where measured numbers live: one JSON and one Markdown table for each experiment, and the README made from them.
+"""Where measured numbers live: one JSON and one Markdown table for each experiment, and the pages that show them.
 
-    python -m experiments.results       # put the tables into README.md, between their markers
+    python -m experiments.results       # remake the tables from the JSON files, in README.md and docs/*.md
+
+Nothing is measured by that: what a table looks like may change without measuring again.
 """
 
 import base64
 import datetime
+import importlib
 import io
 import json
 import os
@@ -16,6 +19,14 @@ from PIL import Image
 
 RESULTS = Path(__file__).parent
 README = RESULTS.parents[1] / "README.md"
+TABLES = {  # name -> the module whose table(values) makes the table of NAME.json
+    "reconstruct": "experiments.reconstruct", "landmark_fitting": "experiments.benchmarks.landmark_fitting",
+    "stage1": "experiments.stage1", "rasteriser": "experiments.benchmarks.rasteriser", "photos": "experiments.photos",
+    "sir_ablation": "experiments.sir_ablation", "siamese": "experiments.siamese", "cycle": "experiments.cycle",
+    "detail": "experiments.detail", "detail_speed": "experiments.benchmarks.detail",
+    "sphere_vs_gaussian": "experiments.sphere_vs_gaussian", "faults": "experiments.faults",
+    "hostile_input": "experiments.hostile_input",
+}
 
 
 def machine() -> dict:
@@ -33,10 +44,22 @@ def machine() -> dict:
 
 def write_result(name: str, values: dict, table: str) -> None:
     """experiments/results/NAME.json, and NAME.md with the machine and date under the table."""
-    m = values["machine"]
     (RESULTS / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n")
+    (RESULTS / f"{name}.md").write_text(_page(values, table))
+
+
+def remade(name: str) -> str:
+    """The text of NAME.md, made from NAME.json by the module of TABLES; as it was written where there is none."""
+    if name not in TABLES:
+        return (RESULTS / f"{name}.md").read_text()
+    values = json.loads((RESULTS / f"{name}.json").read_text())
+    return _page(values, importlib.import_module(TABLES[name]).table(values))
+
+
+def _page(values, table):
+    m = values["machine"]
     note = f"Measured {m['date']} on {m['cores']} cores ({m['processor']}), {m['device']}, jax {m['jax']}."
-    (RESULTS / f"{name}.md").write_text(f"{table}\n\n{note}\n")
+    return f"{table}\n\n{note}\n"
 
 
 def markdown_table(header: list[str], rows: list[list[str]]) -> str:
@@ -44,16 +67,21 @@ def markdown_table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
-def write_runs(name: str, rows: dict[str, tuple[str, str]], workdirs: dict[str, str], titles: list[str],
-               of: str = "{heldout/persons} held-out people, {heldout/photos} synthetic photos") -> None:
-    """The reports of finished workdirs, a column each, as a result. rows: {key in report.json: (title, format)}."""
+def read_runs(workdirs: dict[str, str]) -> dict:
+    """What write_result stores of finished workdirs: their reports by name."""
     reports = {run: json.loads((Path(folder) / "report.json").read_text()) for run, folder in workdirs.items()}
+    return {"machine": machine(), "reports": reports}
+
+
+def runs_table(values: dict, rows: dict[str, tuple[str, str]], titles: list[str],
+               of: str = "{heldout/persons} held-out people, {heldout/photos} synthetic photos") -> str:
+    """The reports of `read_runs`, a column each. rows: {key in report.json: (title, format)}."""
+    reports = values["reports"]
     cells = [[title, *(form.format(report[key]) for report in reports.values())] for key, (title, form) in rows.items()]
     corner = re.sub(r"\{(.+?)\}", lambda found: str(next(iter(reports.values()))[found[1]]), of)
     told = "; ".join(f"{run}: {report['run/steps']} steps, {report['run/seconds'] / 60:.0f} min"
                      for run, report in reports.items())
-    table = markdown_table([corner, *titles], cells)
-    write_result(name, {"machine": machine(), "reports": reports}, f"{table}\n\nFrom command to report: {told}.")
+    return f"{markdown_table([corner, *titles], cells)}\n\nFrom command to report: {told}."
 
 
 def report_picture(workdir: Path, section: str, path: Path) -> None:
@@ -63,11 +91,22 @@ def report_picture(workdir: Path, section: str, path: Path) -> None:
     Image.open(io.BytesIO(base64.b64decode(data))).save(path, optimize=True, quality=85)
 
 
-def refresh_readme() -> None:
-    """Replace what stands between <!-- table NAME --> and <!-- end --> by results/NAME.md."""
-    text = README.read_text()
-    for name in re.findall(r"<!-- table (\w+) -->", text):
-        table = (RESULTS / f"{name}.md").read_text().strip()
-        text = re.sub(rf"(<!-- table {name} -->\n).*?(<!-- end -->)", lambda m, t=table: f"{m[1]}{t}\n{m[2]}", text,
-                      flags=re.DOTALL)
-    README.write_text(text)
+def pages() -> list[Path]:
+    """The README and the pages of the documentation."""
+    return [README, *sorted((README.parent / "docs").glob("*.md"))]
+
+
+def tables(text: str) -> dict[str, str]:
+    """{name: what stands between <!-- table NAME --> and <!-- end -->} of a page."""
+    return dict(re.findall(r"<!-- table (\w+) -->\n(.*?)<!-- end -->", text, flags=re.DOTALL))
+
+
+def refresh_pages() -> None:
+    """Remake results/NAME.md, and the table of that name in the README and the documentation."""
+    for page in pages():
+        text = page.read_text()
+        for name, old in tables(text).items():
+            new = remade(name)
+            (RESULTS / f"{name}.md").write_text(new)
+            text = text.replace(f"<!-- table {name} -->\n{old}", f"<!-- table {name} -->\n{new}")
+        page.write_text(text)

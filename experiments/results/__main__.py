@@ -1,3 +1,3 @@
-from experiments.results import refresh_readme
+from experiments.results import refresh_pages
 
-refresh_readme()
+refresh_pages()

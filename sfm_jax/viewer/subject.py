@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
+from sfm_jax.array_files import read_npz
 from sfm_jax.morphable.default import load_default
 from sfm_jax.morphable.model import MorphableModel
 from sfm_jax.morphable.sphere_model import SphereFaceModel, is_sphere_model
@@ -122,11 +123,7 @@ def _open_faces(name: str, files: list[Path]) -> Subject:
 
 
 def _read_face(file: Path) -> FoundFace:
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            found = {key: arrays[key] for key in arrays.files}
-    except Exception as error:  # zipfile, zlib and NumPy each raise their own kinds on damaged files
-        raise ValueError(f"{file}: not a readable npz without pickled objects ({error})") from None
+    found = read_npz(file)
 
     def read(key, *shape):
         if key not in found:

@@ -76,3 +76,11 @@ def test_bad_input_is_one_line_and_writes_nothing(arguments, message, tmp_path):
     assert message in refused.stderr
     assert refused.stderr.strip().count("\n") == 0
     assert not (tmp_path / "run").exists()
+
+
+def test_help(capsys):
+    from sfm_jax.main import main
+
+    assert main(["main", "--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(text in said for text in ("--config=configs/stage1.py", "--workdir", "--coordinator", "Exit code"))
