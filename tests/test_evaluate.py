@@ -156,7 +156,8 @@ def test_codes_shapes_models_and_videos(tmp_path, capsys):
     (tmp_path / "pairs.txt").write_text("\n".join(lines + lines[:2]) + "\n")
     assert run("--protocol=verification", f"--truth={tmp_path / 'pairs.txt'}", f"--out={tmp_path / 'v'}",
                f"--predictions={tmp_path / 'codes.npz'}") == 0
-    assert "**codes, codes (20 of 20 pairs)** | 100.00 | 0.00 | 100.00 |" in capsys.readouterr().out
+    perfect = "100.00 [100.00, 100.00]"
+    assert f"**codes, codes (20 of 20 pairs)** | {perfect} | 0.00 | {perfect} |" in capsys.readouterr().out
     toy.model().save(tmp_path / "model.npz")
     faces = np.asarray(toy.model().decode(rng.normal(size=(5, 6)).astype(np.float32)))
     (tmp_path / "faces").mkdir()

@@ -175,7 +175,8 @@ def test_faces_of_different_models_are_refused(tmp_path):
 
 def test_a_run_comes_with_the_model_it_started_from(tmp_path):
     model = load_default(0)
-    SphereFaceModel(model.replace(identity_basis=model.identity_basis[:5]), jnp.float32(3)).save(tmp_path / "model.npz")
+    SphereFaceModel(model.replace(identity_basis=model.identity_basis[:5],
+                                  identity_sigma=model.identity_sigma[:5]), jnp.float32(3)).save(tmp_path / "model.npz")
     assert open_subject(str(tmp_path)).base is None
     (tmp_path / "config.json").write_text(json.dumps({"model": "default", "detail": 0}))
     subject = open_subject(str(tmp_path))
@@ -287,7 +288,8 @@ def test_beside_a_run_stands_the_same_person_in_its_base_model(tmp_path):
     from sfm_jax.viewer.app import Viewer
 
     model = load_default(0)
-    learned = SphereFaceModel(model.replace(identity_basis=model.identity_basis[:30]), jnp.float32(9))
+    learned = SphereFaceModel(model.replace(identity_basis=model.identity_basis[:30],
+                                           identity_sigma=model.identity_sigma[:30]), jnp.float32(9))
     learned.save(tmp_path / "model.npz")
     (tmp_path / "config.json").write_text(json.dumps({"model": "default", "detail": 0}))
     viewer = Viewer(open_subject(str(tmp_path)), free_port(), seed=0)
