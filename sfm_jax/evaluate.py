@@ -22,6 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
+from sfm_jax.folders import writable
+
 UNITS = {"mm": 1.0, "cm": 10.0, "m": 1000.0}
 OWN = "network in the package"
 MANY_SHAPES = ("verification", "sir", "model_quality")
@@ -32,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     options = _options(argv)
     try:
         options.out = options.out or os.path.join("evaluation", options.protocol)
-        out = _writable(options.out)
+        out = writable(options.out)
 
         # JAX is imported only for a command line that is right.
         from sfm_jax.evaluation.protocols import table
@@ -278,19 +280,6 @@ def _needed(options, key):
 PROTOCOLS = {"aflw2000": _aflw2000, "now": _now, "micc": _scans("micc"), "facescape": _scans("facescape"),
              "realy": _scans("realy"), "verification": _verification, "sir": _sir, "model_quality": _model_quality,
              "jitter": _jitter}
-
-
-def _writable(out):
-    """The folder, made. ValueError where nothing can be written to it."""
-    out = Path(out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / f".{os.getpid()}.partial"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(f"--out: {out}: {(error.strerror or str(error)).lower()}") from None
-    return out
 
 
 def _options(argv):

@@ -21,6 +21,8 @@ import sys
 import types
 from pathlib import Path
 
+from sfm_jax.folders import writable
+
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 NO_FACE = "no face found"
 
@@ -30,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     options = _options(argv)
     try:
         sources = find_sources(options.inputs)
-        out = _writable(options.out)
+        out = writable(options.out)
     except ValueError as error:
         return _refuse(error)
 
@@ -233,19 +235,6 @@ def _names(sources):
         taken.add(name)
         names.append(name)
     return names
-
-
-def _writable(out):
-    """The folder, made. ValueError where nothing can be written to it."""
-    out = Path(out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / f".{os.getpid()}.partial"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(f"--out: {out}: {(error.strerror or str(error)).lower()}") from None
-    return out
 
 
 def _options(argv):

@@ -74,43 +74,50 @@ class Checkpoints:
         are left as they are: CheckpointError.
         """
         like = jax.device_get(like)
-        unreadable = {}
-        for step in sorted(self._manager.all_steps(), reverse=True):
-            try:
-                check_sums(self._folder / str(step))
-                restored = self._manager.restore(step, args=ocp.args.StandardRestore(like))
-                _check_shapes(restored, like)
-            except Exception as error:  # orbax and tensorstore raise many kinds on damaged files
-                unreadable[step] = " ".join(str(error).split())[:200]
-                continue
+
+        def load(step):
+            restored = self._manager.restore(step, args=ocp.args.StandardRestore(like))
+            _check_shapes(restored, like)
+            return restored
+
+        restored, step, unreadable = self._newest(load)
+        if step is not None:
             for damaged, reason in unreadable.items():
                 log.warning("checkpoint %s cannot be read, going on from %s: %s", damaged, step, reason)
                 self._manager.delete(damaged)
-            return restored
-        if unreadable:
+        elif unreadable:
             step, reason = next(iter(unreadable.items()))
             raise CheckpointError(f"{self._folder}: no checkpoint of this run can be read ({step}: {reason}); "
                              "remove the folder to train from the start")
-        return None
+        return restored
 
     def read(self) -> dict | None:
         """The newest checkpoint that can be read, whatever run it is of: a TrainState as nested dicts of NumPy arrays.
 
         None where there is none. Damaged ones are left alone. CheckpointError if not one can be read.
         """
+        def load(step):
+            shapes = self._manager.item_metadata(step)
+            like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes.tree)
+            return self._manager.restore(step, args=ocp.args.StandardRestore(like))
+
+        found, step, unreadable = self._newest(load)
+        if step is None and unreadable:
+            step, reason = next(iter(unreadable.items()))
+            raise CheckpointError(f"{self._folder}: no checkpoint can be read ({step}: {reason})")
+        return found
+
+    def _newest(self, load):
+        """(what load(step) gives, step) of the newest checkpoint that is as it was written and can be loaded, (None,
+        None) if there is none; and {step: reason} of those newer than it."""
         unreadable = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
                 check_sums(self._folder / str(step))
-                shapes = self._manager.item_metadata(step)
-                like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes.tree)
-                return self._manager.restore(step, args=ocp.args.StandardRestore(like))
+                return load(step), step, unreadable
             except Exception as error:  # orbax and tensorstore raise many kinds on damaged files
                 unreadable[step] = " ".join(str(error).split())[:200]
-        if unreadable:
-            step, reason = next(iter(unreadable.items()))
-            raise CheckpointError(f"{self._folder}: no checkpoint can be read ({step}: {reason})")
-        return None
+        return None, None, unreadable
 
     def _write_checksums(self):
         """Called by orbax in one process, when all have written, before the folder gets its final name."""
