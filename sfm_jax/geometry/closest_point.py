@@ -1,12 +1,13 @@
 """The closest point of a triangle mesh to each of many points: exact, on the host.
 
-Every triangle is covered by seeds: the centroids of the congruent pieces it is cut into, each piece within one radius R
-of its seed. A triangle none of whose seeds lies within r of a point is then at least r - R away from it. So the
-triangles of a point's k nearest seeds (SciPy's k-d tree) are tried exactly, and k is doubled for the points whose
-distance d is not yet proven, d <= r_k - R. Points that are dense are asked for in blocks of neighbours: a few triangles
-bound the distances of a block, by d at most, and all triangles are tried that have a seed within d + R of the block,
-looked up once for all its points. Ours; the distance to one triangle as by Ericson, Real-Time Collision Detection
-(2005), 5.1.5, but by way of its three sides, so that triangles without area are no exception.
+Space is cut into cubes. The triangles that can be the closest to a point of a cube lie no farther from the cube's
+middle than the surface does and the cube's diagonal more: these are looked up when the first point of a cube is asked
+for, kept, and sorted by their distance from the middle. A point tries the nearest few, and then those that the distance
+so found has not ruled out. So neighbours share the work, and so do the rounds of an alignment.
+
+Triangles are looked up by seeds, in SciPy's k-d tree: the centroids of the congruent pieces each is cut into, so that
+every triangle is covered within one radius of its seeds. Ours; the distance to one triangle as by Ericson, Real-Time
+Collision Detection (2005), 5.1.5, but by way of its three sides, so that triangles without area are no exception.
 """
 
 import functools
@@ -17,12 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.spatial import cKDTree
 
-_STEP = 32  # seeds tried at first, and in one compiled call
 _SEEDS = 4  # at most so many times more seeds than triangles
-_CHUNK = 2**19  # pairs of a point and a seed at once
-_BLOCK = 16  # points
-_FIRST = 8  # seeds whose triangles bound the distances of a block
-_ROWS = 1024  # blocks in one compiled call
+_FIRST = 4  # seeds whose triangles bound the distance of a cube's middle
+_NEAREST = 8  # triangles of its cube that a point tries at first
+_PAIRS = 2**21  # of a point and a triangle, or a cube and a seed, at once
+_KNOWN = 2**23  # triangles of cubes that are kept
+_COMPILED = 2**18  # pairs in one compiled call, at most
+_CUBES = 2**20  # in each direction from the middle; beyond, all triangles are tried
 
 
 class ClosestPoints(NamedTuple):
@@ -47,9 +49,12 @@ class Surface:
         self._middle = self.vertices.mean(0)
         corners = self.vertices[self.triangles] - self._middle
         a, b, c = corners.astype(np.float32).transpose(1, 2, 0)
-        self._table = np.concatenate([a, b - a, c - a])
+        self._table = jnp.asarray(np.concatenate([a, b - a, c - a]))
         seeds, self._owner, self._radius = _seeds(corners)
         self._tree = cKDTree(seeds, balanced_tree=False)
+        self._edge = 2 * self._radius / np.sqrt(3)  # half a cube's diagonal is the radius
+        self._slack = 1e-5 * max(np.abs(corners).max(), self._radius)  # distances are known in single precision
+        self._forget()
 
     @functools.cached_property
     def normals(self) -> np.ndarray:
@@ -66,28 +71,29 @@ class Surface:
         _, which, count = np.unique(sides @ [len(self.vertices), 1], return_inverse=True, return_counts=True)
         return (count[which] == 1).reshape(-1, 3)
 
+    @functools.cached_property
+    def _rim(self):
+        """[V] bool: whether a vertex ends a side that belongs to one triangle alone."""
+        rim = np.zeros(len(self.vertices), bool)
+        for corner in range(3):
+            rim[np.delete(self.triangles, corner, axis=1)[self.border[:, corner]]] = True
+        return rim
+
     def closest(self, points: np.ndarray) -> ClosestPoints:
         """The closest point to each of points [N, 3]. ValueError, naming the row, where one is not finite."""
         points = np.asarray(points, np.float64)
         check_points(points)
         local = points - self._middle
-        best, triangle = np.full(len(points), np.inf), np.zeros(len(points), np.int64)
-        blocks, left = _blocks(local, 2 * self._radius)
-        if len(blocks):
-            triangle[blocks] = self._nearest(local[blocks])
-        tried, count = 0, min(_STEP, len(self._owner))
-        while len(left) and tried < count:
-            rows = max(_CHUNK // (count - tried), 1)
-            proven = []
-            for begin in range(0, len(left), rows):
-                part = left[begin:begin + rows]
-                reach, distance, owner = self._try(local[part], tried, count)
-                nearer = distance < best[part]
-                changed = part[nearer]
-                best[changed], triangle[changed] = distance[nearer], owner[nearer]
-                proven.append(best[part] <= reach)
-            left = left[~np.concatenate(proven)]
-            tried, count = count, min(2 * count, len(self._owner))
+        cube = np.clip(np.floor(local / self._edge), -_CUBES, _CUBES - 1).astype(np.int64)
+        name = ((cube[:, 0] + _CUBES) << 42) | ((cube[:, 1] + _CUBES) << 21) | (cube[:, 2] + _CUBES)
+        order = np.argsort(name, kind="stable")
+        first = np.flatnonzero(np.diff(name[order], prepend=-1))
+        count = np.diff(first, append=len(order))
+        triangle = np.empty(len(points), np.int64)
+        for group, place in self._known(name[order[first]], cube[order[first]]):
+            rows = order[_ranges(first[group], count[group])]
+            middle = (cube[rows] + 0.5) * self._edge
+            triangle[rows] = self._nearest(local[rows], middle, np.repeat(place, count[group]))
         # The triangle is found in single precision, the place on it in double.
         a, b, c = self.vertices[self.triangles[triangle]].transpose(1, 2, 0)
         squared, v, w = _point_triangle(points.T - a, b - a, c - a, np)
@@ -96,58 +102,105 @@ class Surface:
 
     def on_border(self, closest: ClosestPoints) -> np.ndarray:
         """[N] bool: whether a closest point is on the rim of the mesh, where the surface that was meant has ended."""
-        return (self.border[closest.triangles] & (closest.barycentric < 1e-6)).any(1)
+        at_side = self.border[closest.triangles] & (closest.barycentric < 1e-6)
+        # At a corner that many triangles share, the one that is told may have no side on the rim.
+        at_corner = self._rim[self.triangles[closest.triangles]] & (closest.barycentric > 1 - 1e-6)
+        return (at_side | at_corner).any(1)
 
-    def _try(self, points, first, last):
-        """Of points [N, 3], by the triangles of the first-th to the last-th nearest seeds: the distance [N] up to which
-        no other can be nearer, and the distance and triangle of the nearest of these."""
-        away, seeds = self._tree.query(points, k=np.arange(first + 1, last + 1), workers=-1)
-        count, size = len(points), max(1 << (len(points) - 1).bit_length(), 1024)  # few sizes: each one is compiled
-        owners = np.zeros((-(-(last - first) // _STEP) * _STEP, size), np.int32)
-        owners[:last - first, :count] = self._owner[seeds.T]
-        padded = np.zeros((3, size, 1), np.float32)
-        padded[:, :count, 0] = points.T
-        best = np.full((size, 1), np.inf, np.float32), owners[0][:, None]
-        for row in range(0, len(owners), _STEP):
-            best = _nearer(self._table, owners[row:row + _STEP], padded, best)
-        squared, owner = (np.asarray(x)[:count, 0] for x in best)
-        return away[:, -1] - self._radius, np.sqrt(squared), owner
+    def _forget(self):
+        """No cube is known: of each, its place in the tables below; of each place, the first of its triangles and how
+        many they are; of each of these, by distance from the middle: its number, and place << 32 | bits of distance."""
+        self._places = {}
+        self._first, self._count, self._keys = (np.zeros(0, np.int64) for _ in range(3))
+        self._candidates = np.zeros(0, np.int32)
 
-    def _nearest(self, points):
-        """The nearest triangle [M, B] of each of points [M, B, 3], M blocks of neighbours."""
-        middle = (points.max(1) + points.min(1)) / 2
-        first = self._tree.query(middle, k=np.arange(1, min(_FIRST, len(self._owner)) + 1), workers=-1)[1]
-        found = np.empty(points.shape[:2], np.int64)
-        reach = np.empty(len(points))
-        for begin in range(0, len(points), _ROWS):
-            part = slice(begin, begin + _ROWS)
-            distance, _ = self._try_blocks(points[part], self._owner[first[part]])
-            reach[part] = (distance + np.linalg.norm(points[part] - middle[part, None], axis=2)).max(1)
-        reach = reach * (1 + 1e-5) + self._radius * (1 + 1e-5)  # what is known of distances is in single precision
-        count = self._tree.query_ball_point(middle, reach, return_length=True, workers=-1)
-        order, begin = np.argsort(count, kind="stable"), 0  # alike ones together: short rows are padded
-        while begin < len(order):
-            rows = min(_ROWS, len(order) - begin)
-            rows = min(rows, max(_CHUNK * 4 // count[order[begin + rows - 1]], 1))
-            part = order[begin:begin + rows]
-            seeds = self._tree.query_ball_point(middle[part], reach[part], return_sorted=False, workers=-1)
-            owners = self._owner[np.concatenate(seeds).astype(np.int64)]
-            _, found[part] = self._try_blocks(points[part], _each_once(owners, count[part]))
-            begin += rows
-        return found
+    def _known(self, name, cube):
+        """Groups of the cubes, rows of name [C] and cube [C, 3], that are known by the time they come, and places."""
+        place = np.array([self._places.get(each, -1) for each in name.tolist()])
+        if (place >= 0).any():
+            yield np.flatnonzero(place >= 0), place[place >= 0]
+        unknown = np.flatnonzero(place < 0)
+        if not len(unknown):
+            return
+        middle = (cube[unknown] + 0.5) * self._edge
+        seeds = min(_FIRST, len(self._owner))
+        tried = self._owner[self._tree.query(middle, k=np.arange(1, seeds + 1), workers=-1)[1]]
+        few = np.full(len(unknown), seeds)
+        distance, _ = self._least(tried.ravel(), np.arange(len(unknown)) * seeds, few, middle)
+        reach = self._at_most(distance + 2 * self._radius)
+        reach[(np.abs(cube[unknown] + 0.5) > _CUBES - 1).any(1)] = np.inf
+        count = self._tree.query_ball_point(middle, reach + self._radius, return_length=True, workers=-1)
+        by_count = np.argsort(count, kind="stable")
+        for part in _portions(count[by_count]):
+            chosen = by_count[part]
+            yield unknown[chosen], self._learn(name[unknown[chosen]], middle[chosen], reach[chosen])
 
-    def _try_blocks(self, points, owners):
-        """Distance and triangle [M, B], of the nearest of triangles owners [M, k] to points [M, B, 3]; M <= _ROWS."""
-        count, width = len(points), -(-owners.shape[1] // _STEP) * _STEP
-        padded = np.zeros((3, _ROWS, points.shape[1]), np.float32)  # one shape: it is compiled
-        padded[:, :count] = points.transpose(2, 0, 1)
-        tried = np.zeros((width, _ROWS), np.int32)
-        tried[:, :count] = np.pad(owners, ((0, 0), (0, width - owners.shape[1])), mode="edge").T
-        best = np.full(padded.shape[1:], np.inf, np.float32), np.zeros(padded.shape[1:], np.int32)
-        for row in range(0, width, _STEP):
-            best = _nearer(self._table, tried[row:row + _STEP], padded, best)
-        squared, owner = (np.asarray(x)[:count] for x in best)
-        return np.sqrt(squared.astype(np.float64)), owner
+    def _learn(self, name, middle, reach):
+        """The places of new cubes name [M] around middle [M, 3], whose triangles are those within reach [M] of it."""
+        if len(self._candidates) > _KNOWN:
+            self._forget()
+        place = len(self._places) + np.arange(len(name))
+        seeds = self._tree.query_ball_point(middle, reach + self._radius, return_sorted=False, workers=-1)
+        row = np.repeat(np.arange(len(name)), [len(each) for each in seeds])
+        pair = np.sort((row << 32) | self._owner[np.concatenate(seeds).astype(np.int64)])
+        pair = pair[np.diff(pair, prepend=-1) > 0]  # each triangle but once
+        row, owner = pair >> 32, (pair & (2**32 - 1)).astype(np.int32)
+        squared = self._squared(owner, row, middle)
+        near = np.sqrt(squared.astype(np.float64)) <= reach[row]
+        row, owner, squared = row[near], owner[near], squared[near]
+        keys = _keys(place[row], squared)
+        order = np.argsort(keys)
+        count = np.bincount(row, minlength=len(name))
+        self._first = np.append(self._first, len(self._keys) + np.cumsum(count) - count)
+        self._count = np.append(self._count, count)
+        self._keys = np.append(self._keys, keys[order])
+        self._candidates = np.append(self._candidates, owner[order])
+        self._places.update(zip(name.tolist(), place.tolist(), strict=True))
+        return place
+
+    def _nearest(self, points, middle, place):
+        """The nearest triangle [N] to each of points [N, 3], in cubes around middle [N, 3] at place [N]."""
+        first, count = self._first[place], self._count[place]
+        few = np.minimum(count, _NEAREST)
+        distance, triangle = self._least(self._candidates, first, few, points)
+        # What is farther from the middle than this is farther from the point than what was found.
+        limit = self._at_most(distance + np.linalg.norm(points - middle, axis=1))
+        last = np.searchsorted(self._keys, _keys(place, np.square(limit).astype(np.float32)), side="right")
+        more = np.flatnonzero(last > first + few)
+        if len(more):
+            begin = (first + few)[more]
+            also, other = self._least(self._candidates, begin, last[more] - begin, points[more])
+            triangle[more] = np.where(also < distance[more], other, triangle[more])
+        return triangle
+
+    def _at_most(self, distance):
+        return distance * (1 + 1e-5) + self._slack
+
+    def _least(self, candidates, first, count, points):
+        """Distance and triangle [N], of the nearest to points [N, 3] of candidates[first : first + count], each [N]."""
+        best, triangle = np.empty(len(points), np.float32), np.zeros(len(points), np.int64)
+        for part in _portions(count):
+            length = count[part]
+            row = np.repeat(np.arange(len(length)), length)
+            owner = candidates[_ranges(first[part], length)]
+            squared = self._squared(owner, row, points[part])
+            best[part] = np.minimum.reduceat(squared, np.cumsum(length) - length)
+            hits = np.flatnonzero(squared == best[part][row])
+            triangle[part][row[hits]] = owner[hits]
+        return np.sqrt(best.astype(np.float64)), triangle
+
+    def _squared(self, owner, row, points):
+        """Squared distances [P] of triangles owner [P] from the rows [P] of points [N, 3]; single precision."""
+        padded = np.zeros((3, _power(len(points))), np.float32)  # few sizes: each one is compiled
+        padded[:, :len(points)] = points.T
+        padded, size = jnp.asarray(padded), min(_power(len(owner)), _COMPILED)
+        parts = []
+        for begin in range(0, len(owner), size):
+            pair = np.zeros((2, size), np.int32)
+            chosen = slice(begin, begin + size)
+            pair[:, :len(owner[chosen])] = owner[chosen], row[chosen]
+            parts.append(_squared_distances(self._table, padded, *pair))
+        return np.concatenate([np.asarray(part) for part in parts])[:len(owner)]
 
 
 def closest_points(points: np.ndarray, vertices: np.ndarray, triangles: np.ndarray) -> ClosestPoints:
@@ -205,38 +258,38 @@ def _piece_centres(n):
     return np.column_stack([1 - two.sum(1), two])
 
 
-def _blocks(points, limit):
-    """Rows of points [N, 3]: blocks [M, _BLOCK] of neighbours within `limit` of their middle, and the others [L]."""
-    order = cKDTree(points, leafsize=_BLOCK, balanced_tree=False).indices
-    blocks = order[:len(order) // _BLOCK * _BLOCK].reshape(-1, _BLOCK)
-    dense = np.linalg.norm(np.ptp(points[blocks], axis=1), axis=1) <= 2 * limit
-    return blocks[dense], np.concatenate([blocks[~dense].ravel(), order[blocks.size:]])
+def _keys(place, squared):
+    """place << 32 | bits of squared distances: sorted by both, for the bits of positive numbers are in their order."""
+    return (place << 32) | squared.view(np.int32)
 
 
-def _each_once(owners, count):
-    """[M, k]: of each of M rows its owners, `count` [M] of them, each but once; filled up with its last."""
-    row = np.repeat(np.arange(len(count)), count)
-    key = np.sort((row << 32) | owners)
-    key = key[np.append(True, np.diff(key) > 0)]
-    row, owner = key >> 32, key & (2**32 - 1)
-    count = np.bincount(row, minlength=len(count))
-    place = np.minimum(np.arange(count.max()), count[:, None] - 1)
-    return owner[place + (np.cumsum(count) - count)[:, None]]
+def _ranges(first, count):
+    """first[0], first[0] + 1, .., `count[0]` of them, then those of first[1], and so on."""
+    return np.arange(count.sum()) + np.repeat(first - (np.cumsum(count) - count), count)
+
+
+def _portions(count):
+    """Slices of `count` [N] that follow each other, each of one entry or a sum of at most _PAIRS."""
+    total, begin = np.cumsum(count), 0
+    while begin < len(count):
+        done = total[begin - 1] if begin else 0
+        end = max(np.searchsorted(total, done + _PAIRS, side="right"), begin + 1)
+        yield slice(begin, end)
+        begin = end
+
+
+def _power(count):
+    return max(1 << (count - 1).bit_length(), 1024)
 
 
 @jax.jit
-def _nearer(table, owners, points, best):
-    """The nearest to points [3, M, B] of triangles owners [k, M], columns of the table [9, F] of a, b - a, c - a, and
-    of `best`: squared distance and triangle, [M, B]."""
-    def step(best, owner):
-        # Component by component: gathers of whole triangles are several times slower on CPUs.
-        gathered = jnp.stack([part.at[owner].get(mode="promise_in_bounds") for part in table])
-        a, ab, ac = jnp.split(gathered[:, :, None], 3)
-        squared, _, _ = _point_triangle(points - a, ab, ac, jnp)
-        nearer = squared < best[0]
-        return (jnp.where(nearer, squared, best[0]), jnp.where(nearer, owner[:, None], best[1])), None
-
-    return jax.lax.scan(step, best, owners)[0]
+def _squared_distances(table, points, owner, row):
+    """Squared distances [P] of triangles owner [P], columns of the table [9, F] of a, b - a, c - a, from points [3, N],
+    the one in column row [P]."""
+    # Component by component: gathers of whole triangles are several times slower on CPUs.
+    a, ab, ac = jnp.split(jnp.stack([each.at[owner].get(mode="promise_in_bounds") for each in table]), 3)
+    chosen = jnp.stack([each.at[row].get(mode="promise_in_bounds") for each in points])
+    return _point_triangle(chosen - a, ab, ac, jnp)[0]
 
 
 def _point_triangle(ap, ab, ac, xp):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import trimesh
 
+from sfm_jax.geometry import closest_point
 from sfm_jax.geometry.closest_point import Surface, closest_points, sample_surface
 from sfm_jax.morphable.default import load_default
 
@@ -59,7 +60,7 @@ def test_agrees_with_every_triangle_tried(mesh, away):
 
 @pytest.mark.parametrize("away", [0.2, 4.0])
 def test_dense_points_agree_with_every_triangle_tried(away):
-    """Enough of them that they are asked for in blocks; and some that are far from all others."""
+    """Many of them to a cube; and some that are far from all others."""
     vertices, triangles = face()
     rng = np.random.default_rng(4)
     points = sample_surface(vertices, triangles, 60_000, rng).points + away * rng.normal(size=(60_000, 3))
@@ -67,6 +68,26 @@ def test_dense_points_agree_with_every_triangle_tried(away):
     found = closest_points(points, vertices, triangles)
     some = np.r_[:20, rng.integers(len(points), size=60)]
     np.testing.assert_allclose(found.distances[some], brute(points[some], vertices, triangles), atol=1e-4)
+
+
+@pytest.mark.parametrize("kept", [2**23, 3000])
+def test_asked_again_and_again(kept, monkeypatch):
+    """What is remembered of cubes answers for other points of theirs, and may be forgotten at any time."""
+    monkeypatch.setattr(closest_point, "_KNOWN", kept)
+    monkeypatch.setattr(closest_point, "_PAIRS", 5000)
+    vertices, triangles = face()
+    surface, rng = Surface(vertices, triangles), np.random.default_rng(5)
+    points = sample_surface(vertices, triangles, 3000, rng).points + rng.normal(size=(3000, 3))
+    for move in rng.normal(size=(6, 3)) * [[3], [1], [.3], [.1], [30], [0]]:
+        found, some = surface.closest(points + move), rng.integers(len(points), size=25)
+        np.testing.assert_allclose(found.distances[some], brute((points + move)[some], vertices, triangles), atol=1e-4)
+
+
+def test_points_beyond_all_cubes():
+    vertices, triangles = face()
+    points = np.random.default_rng(6).normal(size=(5, 3)) * [[1e3], [1e5], [1e7], [1e7], [1e9]]
+    found = closest_points(points, vertices, triangles)
+    np.testing.assert_allclose(found.distances, brute(points, vertices, triangles), rtol=1e-5)
 
 
 def test_the_place_that_is_told_is_the_point_that_is_told():
@@ -98,6 +119,16 @@ def test_the_rim_is_told_from_the_inside():
     surface = Surface(ball.vertices, ball.faces[ball.triangles_center[:, 2] > 0])
     points = np.array([[0.0, 0, 60], [10, 5, 48], [3, 2, -40], [70, 0, -30]])
     np.testing.assert_array_equal(surface.on_border(surface.closest(points)), [False, False, True, True])
+
+
+def test_a_corner_of_the_rim_is_on_it_whichever_triangle_is_told():
+    """A fan of three triangles about the origin: the middle one has no side on the rim there."""
+    vertices = np.array([[0, 0, 0], [2, 0, 0], [1, 2, 0], [-1, 2, 0], [-2, 0, 0]], float)
+    surface = Surface(vertices, np.array([[0, 1, 2], [0, 2, 3], [0, 3, 4]]))
+    below = surface.closest(np.array([[0.0, -1.0, 0.0]]))
+    for triangle in range(3):
+        assert surface.on_border(below._replace(triangles=np.array([triangle]), barycentric=np.array([[1.0, 0, 0]])))
+    assert not surface.on_border(surface.closest(np.array([[0.0, 1.0, 1.0]]))).any()
 
 
 def test_samples_lie_on_the_mesh_in_proportion_to_area():
