@@ -84,6 +84,7 @@ def get_config():
     config.log_every = 50
     config.save_every = 200
     config.keep = 2
+    config.profile = (0, 0)             # first and last step of a trace in workdir/profile; (0, 0): none
     config.examples = 4                 # photos of which faces are written
     config.optimiser = ConfigDict()
     config.optimiser.name = "adam"

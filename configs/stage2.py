@@ -104,6 +104,7 @@ def get_config():
     config.log_every = 25
     config.save_every = 250
     config.keep = 2
+    config.profile = (0, 0)             # first and last step of a trace in workdir/profile; (0, 0): none
     config.optimiser = ConfigDict()
     config.optimiser.name = "adam"
     config.optimiser.learning_rate = 1e-3

@@ -27,7 +27,7 @@ _COUNT = flags.DEFINE_integer("num_processes", None, "Of the run, if there is a 
 _INDEX = flags.DEFINE_integer("process_id", None, "Of this process, 0 .. num_processes - 1, if there is a coordinator.")
 
 # Keys that may change between the parts of an interrupted run: they do not change what is computed.
-_FREE_KEYS = frozenset({"log_every", "save_every", "keep", "executor", "cpu_devices"})
+_FREE_KEYS = frozenset({"log_every", "save_every", "keep", "executor", "cpu_devices", "profile"})
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -97,8 +97,9 @@ class PhotoModel:
         del rng
         record = jax.lax.stop_gradient(self.mixture.records(batch))
         prediction, batch_stats = self.predict(params, state, record["image"], train=True)
-        values, new, extra = self.measure(params, state, prediction, record)
-        total = sum(self.config.loss[name] * value for name, value in values.items())
+        with jax.named_scope("losses"):
+            values, new, extra = self.measure(params, state, prediction, record)
+            total = sum(self.config.loss[name] * value for name, value in values.items())
         return total, Aux(metrics=values | extra, state={"batch_stats": batch_stats, **new})
 
     def measure(self, params: dict, state: dict, prediction: Prediction, record: dict) -> tuple[dict, dict, dict]:

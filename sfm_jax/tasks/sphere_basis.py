@@ -92,6 +92,7 @@ class SphereBasis:
 
         return {key: jax.tree.map(lambda _, key=key: group(key), value) for key, value in params.items()}
 
+    @jax.named_scope("network")
     def encode(self, params: dict, state: dict, vertices: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Scans [B, V, 3] -> (code [B, d] for the decoder, direction z [B, d] on the sphere, expression [B, E])."""
         features = (vertices.reshape(vertices.shape[0], -1) - state["mean"]) @ state["basis"]
@@ -103,8 +104,9 @@ class SphereBasis:
         del rng
         code, z, expression = self.encode(params, state, batch["vertices"])
         radius = jnp.exp(params["log_radius"])
-        neutral = linear_shape(jnp.asarray(self.classical.mean), params["basis"], radius * code)
-        scan = linear_shape(neutral, self.model.expression_basis, expression)
+        with jax.named_scope("decode"):
+            neutral = linear_shape(jnp.asarray(self.classical.mean), params["basis"], radius * code)
+            scan = linear_shape(neutral, self.model.expression_basis, expression)
         cosine = identity.cosine_logits(z, params["classes"])
         terms = {
             "neutral": jnp.mean(surface.vertex_distance(neutral, batch["neutral"], self.weights)),

@@ -28,6 +28,7 @@ from sfm_jax.training.parallel import (
     train_step,
     whole,
 )
+from sfm_jax.training.profile import OFF, Window
 from sfm_jax.training.task import Task
 from sfm_jax.training.workdir import write_text
 
@@ -65,6 +66,7 @@ def train(task: Task, config, workdir: Path, begin: float | None = None) -> Resu
 
 def _train(task, config, workdir, begin):
     train_begin = time.perf_counter()
+    window = Window(workdir, config.get("profile", OFF))
     dataset, fresh, executor = prepare(task, config)
     with Checkpoints(workdir, config.keep) as checkpoints, _StopRequest() as stop:
         current = checkpoints.restore(fresh) or fresh
@@ -72,11 +74,12 @@ def _train(task, config, workdir, begin):
         train_state = executor.place(current)
         del fresh, current
         compile_seconds, first_done = 0.0, train_begin
-        with Logbook(workdir, start, config.steps) as logbook, Companions(shared=FloatingPointError):
+        with Logbook(workdir, start, config.steps) as logbook, Companions(shared=FloatingPointError), window:
             pending = []
             for step, (ids, batch) in _prefetched(lambda k: _placed(dataset[k], executor), start, config.steps):
-                with jax.transfer_guard("disallow"):  # all that a step needs is on the device
+                with jax.transfer_guard("disallow"), window.step(step):  # all that a step needs is on the device
                     train_state, metrics = executor.step(train_state, batch)
+                window.done(step, metrics)
                 pending.append((step, ids, metrics))
                 if step == start + 1:
                     jax.block_until_ready(metrics)

@@ -85,13 +85,15 @@ def train_step(task: Task, optimiser: optax.GradientTransformation, seed: int, e
         value_and_grad = jax.value_and_grad(task.loss, has_aux=True)
         (loss, aux), gradients = value_and_grad(train.params, train.state, batch, rng)
         is_split = split_params(task, train.params)
-        gradients, norm = _averaged(gradients, is_split)
+        with jax.named_scope("optimiser"):
+            gradients, norm = _averaged(gradients, is_split)
         metrics = jax.lax.pmean({"loss": loss} | aux.metrics, AXIS) | {"gradient_norm": norm}
-        if clip_norm:
-            gradients = jax.tree.map(lambda gradient: gradient * jnp.minimum(1.0, clip_norm / norm), gradients)
-        updates, opt_state = optimiser.update(gradients, train.opt_state, train.params)
-        params = optax.apply_updates(train.params, updates)
-        ema = optax.incremental_update(params, train.ema, 1.0 - ema_decay) if ema_decay else train.ema
+        with jax.named_scope("optimiser"):
+            if clip_norm:
+                gradients = jax.tree.map(lambda gradient: gradient * jnp.minimum(1.0, clip_norm / norm), gradients)
+            updates, opt_state = optimiser.update(gradients, train.opt_state, train.params)
+            params = optax.apply_updates(train.params, updates)
+            ema = optax.incremental_update(params, train.ema, 1.0 - ema_decay) if ema_decay else train.ema
         return TrainState(train.step + 1, params, aux.state, opt_state, ema), metrics
 
     return step
