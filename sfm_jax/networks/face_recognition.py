@@ -86,7 +86,7 @@ def feature_maps(params: FaceRecognition, images: jax.Array) -> list[jax.Array]:
     """
     stem, *rest = params.convolutions
     x = (255 * images - jnp.asarray(_MEAN)) / 256
-    x = jax.nn.relu(_convolve(x, stem, stride=2, pad=0))
+    x = jax.nn.relu(_stem(x, stem))
     x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "VALID")
     maps = []
     for (_, halves), first, second in zip(BLOCKS, rest[::2], rest[1::2], strict=True):
@@ -134,6 +134,18 @@ def _similarity(source, target):
     turned = jnp.stack([scale[:, 0] * centre[0] - scale[:, 1] * centre[1],
                         scale[:, 1] * centre[0] + scale[:, 0] * centre[1]], -1)
     return scale, mean - turned
+
+
+def _stem(x, convolution):
+    """`_convolve` of stride 2 without padding, 7x7: as 4x4 of stride 1 over the four pixels of each 2x2 block as
+    channels, which is a third cheaper on CPUs, where three channels fill no vector."""
+    blocks = [(size - 7) // 2 + 4 for size in x.shape[1:3]]
+    x = jnp.pad(x, [(0, 0), *((0, max(2 * n - size, 0)) for n, size in zip(blocks, x.shape[1:3], strict=True)), (0, 0)])
+    x = x[:, :2 * blocks[0], :2 * blocks[1]].reshape(len(x), blocks[0], 2, blocks[1], 2, -1)
+    x = x.transpose(0, 1, 3, 2, 4, 5).reshape(len(x), *blocks, -1)
+    kernel = jnp.pad(convolution.kernel, [(0, 1), (0, 1), (0, 0), (0, 0)])
+    kernel = kernel.reshape(4, 2, 4, 2, *kernel.shape[2:]).transpose(0, 2, 1, 3, 4, 5)
+    return _convolve(x, Convolution(kernel.reshape(4, 4, -1, kernel.shape[-1]), convolution.bias), stride=1, pad=0)
 
 
 def _convolve(x, convolution, stride, pad):

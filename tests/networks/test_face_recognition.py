@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from scipy.signal import correlate2d
 
 from sfm_jax.networks import face_recognition
 from sfm_jax.networks.face_recognition import align_faces, face_features, load_face_recognition, resize_faces
@@ -29,6 +30,16 @@ def test_features_are_the_originals():
     np.testing.assert_allclose(features[:, :8], FIRST, atol=5e-4)
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), LENGTH, atol=1e-3)
     assert np.linalg.norm(features[0] - features[1]) == pytest.approx(DISTANCE, abs=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(150, 150), (97, 64), (12, 31)])
+def test_the_stem_is_a_strided_convolution(shape):
+    """As SciPy correlates, every second pixel kept."""
+    stem, image = load_face_recognition().convolutions[0], np.random.default_rng(0).random((1, *shape, 3), np.float32)
+    found = face_recognition._stem(image, stem)[0]
+    expected = [sum(correlate2d(image[0, :, :, c], kernel[:, :, c], "valid") for c in range(3))[::2, ::2]
+                for kernel in np.moveaxis(stem.kernel, -1, 0)]
+    np.testing.assert_allclose(found, np.stack(expected, -1) + stem.bias, atol=1e-4)
 
 
 def test_jit_equals_eager_in_values_and_gradients():
