@@ -8,13 +8,15 @@ Protocols: aflw2000 (landmarks), now, micc, facescape, realy (meshes against sca
 model_quality, jitter. How files are laid out is said by the modules of sfm_jax/evaluation/protocols of these names.
 
 The table is printed, the peers' published rows beneath; OUT has it as table.md, .tex and .csv, outcome.json,
-per_sample.csv, and the curves as PNG. Intervals are by a seeded bootstrap over samples. Without --predictions photos
-are encoded: by the network of a finished run (--workdir), or by the one that comes with the package.
+per_sample.csv, and the curves as PNG. Intervals are by a seeded bootstrap over what is independent: single samples
+or, where these share them, persons, folds of pairs or videos. Without --predictions photos are encoded: by the
+network of a finished run (--workdir), or by the one that comes with the package.
 
 Exit code 0: done; 2: bad input, one line says what.
 """
 
 import argparse
+import difflib
 import itertools
 import os
 import sys
@@ -27,6 +29,12 @@ from sfm_jax.folders import writable
 UNITS = {"mm": 1.0, "cm": 10.0, "m": 1000.0}
 OWN = "network in the package"
 MANY_SHAPES = ("verification", "sir", "model_quality")
+OF_PHOTOS = ("aflw2000", "now", "verification", "sir")
+ONLY = {"metrical": ("now",), "images": ("now",), "aligned": ("facescape",), "unit": ("now", "micc", "facescape"),
+        **dict.fromkeys(("landmarks", "yaws", "first_pixel", "truth_first_pixel"), ("aflw2000",)),
+        **dict.fromkeys(("photos", "fit"), OF_PHOTOS), "workdir": (*OF_PHOTOS, "model_quality"),
+        "level": (*OF_PHOTOS, "model_quality"),
+        "truth": ("aflw2000", "now", "micc", "facescape", "realy", "verification", "model_quality", "jitter")}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -133,8 +141,8 @@ def _now(options):
                   file=sys.stderr)
         partial = partial or bool(lost)
         if not (Path(truth) / "scans").is_dir():
-            print(f"{folder}: {len(faces) - len(lost)} predictions as the challenge takes them; {truth} has no scans "
-                  "to measure them by")
+            print(f"{folder}: predictions of {len(faces) - len(lost)} of {len(faces)} photos, as the challenge takes "
+                  f"them; {truth} has no scans to measure them by")
             return None
     return now.evaluate(truth, folder, _title(options), options.images, UNITS[options.unit], options.metrical, partial,
                         options.seed, _progress)
@@ -147,9 +155,10 @@ def _scans(protocol):
 
         module = {"micc": micc, "facescape": facescape, "realy": realy}[protocol]
         extra = {"aligned": options.aligned} if protocol == "facescape" else {}
+        if protocol != "realy":
+            extra["unit"] = UNITS[options.unit]
         return module.evaluate(_needed(options, "truth"), _needed(options, "predictions"), _title(options),
-                               UNITS[options.unit], partial=options.partial, seed=options.seed, progress=_progress,
-                               **extra)
+                               partial=options.partial, seed=options.seed, progress=_progress, **extra)
 
     return measured
 
@@ -186,7 +195,14 @@ def _progress(things):
     from rich.progress import track
 
     things = list(things)
-    return track(things, "faces", transient=True, disable=len(things) < 2)
+    return track(things, "faces", transient=True, **_shown(things))
+
+
+def _shown(things):
+    """How a bar is shown: to who looks on, not in what is printed."""
+    from rich.console import Console
+
+    return {"console": Console(stderr=True), "disable": len(things) < 2 or not sys.stderr.isatty()}
 
 
 def _photo_files(folder):
@@ -237,7 +253,7 @@ class _Photos:
 
         from sfm_jax.data.photo_sets import decode, read_file
 
-        pairs = track(photos.items(), "photos", total=len(photos), transient=True, disable=len(photos) < 2)
+        pairs = track(photos.items(), "photos", total=len(photos), transient=True, **_shown(photos))
         return {name: self._faces(decode(read_file(path), str(path))) for name, path in pairs}
 
     def _faces(self, image):
@@ -259,8 +275,8 @@ class _Photos:
 def _title(options):
     """What the measured row is called."""
     if options.predictions is not None:
-        return options.name or Path(options.predictions).name.removesuffix(".npz").removesuffix(".npy")
-    kind = OWN if options.workdir is None else Path(options.workdir).name
+        return options.name or Path(options.predictions).resolve().name.removesuffix(".npz").removesuffix(".npy")
+    kind = OWN if options.workdir is None else Path(options.workdir).resolve().name
     return options.name or f"{kind}{', fitted' if options.fit else ''}"
 
 
@@ -282,21 +298,31 @@ PROTOCOLS = {"aflw2000": _aflw2000, "now": _now, "micc": _scans("micc"), "facesc
              "jitter": _jitter}
 
 
+def _protocol(name):
+    if name not in PROTOCOLS:
+        near = difflib.get_close_matches(name.lower(), PROTOCOLS, 1, 0.5)
+        raise argparse.ArgumentTypeError(f"found {name!r}{f', did you mean {near[0]}' if near else ''}? expected one "
+                                         f"of {', '.join(PROTOCOLS)}")
+    return name
+
+
 def _options(argv):
-    parser = argparse.ArgumentParser(prog="python -m sfm_jax.evaluate", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m sfm_jax.evaluate", usage="%(prog)s --protocol=NAME [options]",
+                                     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.error = lambda message: parser.exit(2, f"sfm_jax: error: {' '.join(message.split())}\n")
     add = parser.add_argument
-    add("--protocol", required=True, choices=tuple(PROTOCOLS))
+    add("--protocol", required=True, type=_protocol, metavar="NAME", help=f"one of {', '.join(PROTOCOLS)}")
     add("--truth", help="scans, labels or pairs of the benchmark, as published")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--predictions", help="files by name; what the reconstruct command writes will do")
     source.add_argument("--workdir", help="of a finished run on photos, whose network is asked")
-    add("--photos", help="folder of the photos that a network encodes (default: --truth)")
+    add("--photos", help="folder of the photos that a network encodes (aflw2000: --truth by default)")
     add("--out", help="folder for the results (default: evaluation/PROTOCOL)")
     add("--name", help="of the measured row in the table")
     add("--partial", action="store_true", help="compare what both sides have, whatever else there is")
     add("--seed", type=int, default=0, help="of the bootstrap and of subsets (default: 0)")
     add("--fit", action="store_true", help="fit the answer of the package's network to each photo")
-    add("--level", type=int, choices=(0, 1), 
+    add("--level", type=int, choices=(0, 1),
         help=f"of the embedded mesh (default: 1; 0 for {', '.join(MANY_SHAPES)})")
     add("--unit", choices=tuple(UNITS), default="mm", help="of predicted meshes (default: mm)")
     add("--metrical", action="store_true", help="now: sizes count, no scale is aligned")
@@ -307,7 +333,26 @@ def _options(argv):
     add("--first-pixel", type=float, default=0.5, metavar="X",
         help="aflw2000: the centre of the first pixel in --predictions (default: 0.5)")
     add("--truth-first-pixel", type=float, default=1.0, metavar="X", help="the same in --landmarks (default: 1)")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    _check(options, parser)
+    options.name = options.name and " ".join(options.name.split())
+    return options
+
+
+def _check(options, parser):
+    """Ends the parser where options do not go together."""
+    for key, protocols in ONLY.items():
+        if options.protocol not in protocols and getattr(options, key) != parser.get_default(key):
+            parser.error(f"--{key.replace('_', '-')}: found with --protocol={options.protocol}, expected with "
+                         f"{', '.join(protocols)} only")
+    for key in ("photos", "fit"):
+        if options.predictions is not None and getattr(options, key):
+            parser.error(f"--{key}: found with --predictions, expected without: no photo is encoded")
+    if options.seed < 0:
+        parser.error(f"--seed: found {options.seed}, expected 0 or more")
+    for key in ("first_pixel", "truth_first_pixel"):
+        if not np.isfinite(getattr(options, key)):
+            parser.error(f"--{key.replace('_', '-')}: found {getattr(options, key)}, expected a number of pixels")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 
 import numpy as np
@@ -56,9 +57,9 @@ def test_a_table_in_every_format(labels, tmp_path, capsys):
     assert "| 3DDFA | 3.78 | 4.54 | 7.93 | 5.42 |  | Zhu et al., CVPR 2016 |" in printed
     tex = (out / "table.tex").read_text()
     assert r"A\_method (3 of 3 faces) & 5.00 & 5.00" in tex and tex.count("\\\\\n") == 8 and "\\toprule" in tex
-    rows = list(csv.DictReader((out / "table.csv").open()))
+    rows = list(csv.DictReader((out / "table.csv").read_text().splitlines()))
     assert float(rows[0]["mean"]) == pytest.approx(5) and rows[2]["source"] == "Zhu et al., CVPR 2016"
-    samples = list(csv.DictReader((out / "per_sample.csv").open()))
+    samples = list(csv.DictReader((out / "per_sample.csv").read_text().splitlines()))
     assert [row["name"] for row in samples] == ["face0", "face1", "face2"]
     assert [float(row["nme_percent"]) for row in samples] == pytest.approx([5, 5, 5])
     numbers = json.loads((out / "outcome.json").read_text())
@@ -103,7 +104,7 @@ def test_the_network_of_the_package_on_photos(photo, tmp_path):
         shutil.copy(path, tmp_path / "truth" / f"{name}.jpg")
         write_label(tmp_path / "truth" / f"{name}.mat", face.landmarks68_px + shift, 5)
     assert run("--protocol=aflw2000", f"--truth={tmp_path / 'truth'}", f"--out={tmp_path / 'out'}", "--level=0") == 0
-    samples = list(csv.DictReader((tmp_path / "out" / "per_sample.csv").open()))
+    samples = list(csv.DictReader((tmp_path / "out" / "per_sample.csv").read_text().splitlines()))
     assert [row["found"] for row in samples] == ["1", "0"] and float(samples[0]["nme_percent"]) < 1e-3
     assert "No face found in 1 of 2 photos" in (tmp_path / "out" / "table.md").read_text()
 
@@ -116,7 +117,7 @@ def test_the_network_of_a_workdir_on_photos(coarse, photo, tmp_path):
     write_label(tmp_path / "truth" / "a.mat", face.landmarks68_px, 5)
     assert run("--protocol=aflw2000", f"--truth={tmp_path / 'truth'}", f"--workdir={coarse}",
                f"--out={tmp_path / 'out'}") == 0
-    (sample,) = csv.DictReader((tmp_path / "out" / "per_sample.csv").open())
+    (sample,) = csv.DictReader((tmp_path / "out" / "per_sample.csv").read_text().splitlines())
     # Two steps of training teach nothing, but that the face is where it was cropped.
     assert 0.5 < float(sample["nme_percent"]) < 30
 
@@ -129,7 +130,7 @@ def test_predictions_for_now_are_neutral_and_as_the_challenge_takes_them(photo, 
     arguments = ("--protocol=now", f"--truth={tmp_path}", f"--photos={tmp_path / 'photos'}", "--level=0",
                  f"--out={tmp_path / 'out'}")
     assert run(*arguments) == 0
-    assert "1 predictions as the challenge takes them" in capsys.readouterr().out
+    assert "predictions of 1 of 1 photos, as the challenge takes them" in capsys.readouterr().out
     place = tmp_path / "out" / "predictions" / "Ann" / "selfie"
     mesh = trimesh.load(place / "IMG_1.ply", process=False)
     np.testing.assert_allclose(mesh.vertices, face.vertices(neutral=True), atol=1e-3)
@@ -247,7 +248,17 @@ def test_now_refuses_what_the_reconstruct_command_calls_the_face(tmp_path, capsy
     assert "IMG_1.ply: includes an expression" in error and "expected the neutral mesh" in error
 
 
-def test_unknown_protocols_are_listed(capsys):
+@pytest.mark.parametrize("arguments, message", [
+    (["--protocol=nothing"], "found 'nothing'? expected one of aflw2000, now, .*model_quality, jitter"),
+    (["--protocol=verificaton"], "found 'verificaton', did you mean verification?"),
+    (["--protocol=jitter", "--metrical"], "--metrical: found with --protocol=jitter, expected with now only"),
+    (["--protocol=realy", "--unit=m"], "--unit: found with --protocol=realy, expected with now, micc, facescape only"),
+    (["--protocol=now", "--predictions=x", "--photos=y"], "--photos: found with --predictions, expected without"),
+    (["--protocol=now", "--seed=-1"], "--seed: found -1, expected 0 or more"),
+    (["--protocol=aflw2000", "--first-pixel=nan"], "--first-pixel: found nan, expected a number of pixels"),
+])
+def test_options_that_cannot_be_meant_are_told_in_one_line(arguments, message, capsys):
     with pytest.raises(SystemExit) as stopped:
-        run("--protocol=nothing")
-    assert stopped.value.code == 2 and "model_quality" in capsys.readouterr().err
+        run(*arguments)
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and error.count("\n") == 1 and re.search(message.replace("?", r"\?"), error)

@@ -11,12 +11,13 @@ import numpy as np
 import scipy.sparse
 
 from sfm_jax.geometry.closest_point import Surface, check_points, sample_surface
-from sfm_jax.geometry.icp import IcpReport, Similarity, icp, similarity_between
+from sfm_jax.geometry.icp import IDENTITY, IcpReport, Similarity, icp, similarity_between
 from sfm_jax.geometry.smooth_field import place_matrix, smooth_field, umbrella_matrix
 
 # Outer and inner corner of the right eye, inner and outer of the left, base of the nose, corners of the mouth (iBUG).
 NOW_LANDMARKS = (36, 39, 42, 45, 33, 48, 54)
 MICC_RADIUS = 95.0  # mm around the tip of the nose
+_STILL = 1e-6  # mm^2
 
 
 class ScanErrors(NamedTuple):
@@ -93,9 +94,9 @@ def cumulative_curve(distances: Sequence[np.ndarray], limits: np.ndarray) -> np.
 def micc_errors(scan: np.ndarray, nose_tip: np.ndarray, vertices: np.ndarray, triangles: np.ndarray, start: Similarity,
                 *, expression: np.ndarray | None = None, radius: float = MICC_RADIUS,
                 samples: int | None = 3000) -> ScanErrors:
-    """MICC Florence as GANFIT and Deep3D report it: point-to-plane distances of a scan to a predicted mesh.
+    """MICC Florence as Deep3D reports it: point-to-plane distances of a scan to a predicted mesh.
 
-    Gecer et al., CVPR 2019 and Deng et al., CVPRW 2019, after Genova et al., CVPR 2018: the scan is cropped to 95 mm
+    Deng et al., CVPRW 2019, after Genova et al., CVPR 2018: the scan is cropped to 95 mm
     around the tip of its nose, the mesh aligned by ICP with isotropic scale, and what counts is the distance along the
     normal of the closest triangle. One direction, scan to mesh. `start`, from the mesh's axes to the scan's, is of
     landmarks (`similarity_between`). The other arguments are as in `now_errors`.
@@ -147,40 +148,52 @@ def surface_errors(predicted: tuple[np.ndarray, np.ndarray], truth: tuple[np.nda
 # -------------------------------------------------------------------------------------------- REALY
 
 class RegionErrors(NamedTuple):
-    """distances [n] of a region's vertices to their corresponding places; places [n, 3] on the aligned mesh; motion
-    from the mesh's axes to the scan's, of this region alone."""
+    """distances [n] of a region's vertices to their corresponding places; places [n, 3] on the aligned mesh."""
 
     distances: np.ndarray
     places: np.ndarray
-    motion: Similarity
 
 
-def region_errors(region: np.ndarray, region_triangles: np.ndarray, keypoints: np.ndarray, vertices: np.ndarray,
-                  triangles: np.ndarray, predicted_keypoints: np.ndarray, start: Similarity | None = None,
-                  stiffness: float = 50.0, keypoint_weight: float = 50.0, iterations: int = 100) -> RegionErrors:
+def onto_region(surface: Surface, region: np.ndarray, keypoints: np.ndarray, predicted_keypoints: np.ndarray,
+                start: Similarity = IDENTITY, share: float = 1.0, iterations: int = 100) -> Similarity:
+    """REALY's rigid motion of a predicted surface onto a region [n, 3] of a scan, without scale: by closest points, and
+    by keypoints [P, 3], which weigh `share` times as much as the region together, each a whole number of times.
+
+    As github.com/czh-98/REALY has it: the end is a change of the mean squared error, over all, by less than 1e-6.
+    """
+    weight = float(int(share * len(region) / max(len(keypoints), 1)))
+    weights = np.concatenate([np.ones(len(region)), np.full(len(keypoints), weight)])
+    target, motion, before = np.concatenate([region, keypoints]), start, 0.0
+    for _ in range(iterations):
+        source = np.concatenate([surface.closest(motion.undo(region)).points, predicted_keypoints])
+        new = similarity_between(source, target, weights)
+        error = np.average(np.square(new.apply(source) - target).sum(1), weights=weights)
+        if abs(error - before) < _STILL:
+            break
+        motion, before = new, error
+    return motion
+
+
+def region_errors(region: np.ndarray, region_triangles: np.ndarray, keypoints: np.ndarray, surface: Surface,
+                  predicted_keypoints: np.ndarray, motion: Similarity, stiffness: float = 50.0,
+                  keypoint_weight: float = 50.0) -> RegionErrors:
     """REALY's error of one region (nose, mouth, forehead or cheek) of a scan.
 
-    Chai et al., ECCV 2022, in three steps: the mesh is moved rigidly, without scale, by closest points of the region
-    and keypoints that together weigh as much; the region is deformed onto the mesh, so that corresponding places are
-    found (closest points alone are too kind); the distances of the region as it was to those places count. Their
-    deformation is a non-rigid ICP of local affine frames; here a field with an umbrella Laplacian prior, of the same
-    purpose but not the same numbers.
+    Chai et al., ECCV 2022: the surface has been moved onto the region (`onto_region`); the region is deformed onto it,
+    so that corresponding places are found (closest points alone are too kind); the distances of the region as it was
+    to those places count. Their deformation is a non-rigid ICP of local affine frames; here a field with an umbrella
+    Laplacian prior, of the same purpose but not the same numbers.
 
     Args:
       region: [n, 3] vertices of the scan's region and region_triangles [f, 3]; millimetres.
-      keypoints: [P, 3] of the scan's region, predicted_keypoints [P, 3] of the mesh; P may be 0 (REALY's cheek).
-      vertices, triangles: [V, 3], [F, 3] of the predicted mesh, in millimetres.
-      start: of the alignment, say of all landmarks; None: of the keypoints.
+      keypoints: [P, 3] of the scan's region, predicted_keypoints [P, 3] of the surface; P may be 0 (REALY's cheek).
+      surface: the predicted mesh, in millimetres.
+      motion: of the surface onto the region.
       stiffness: weight of the field's Laplacian; keypoint_weight: of a keypoint; a vertex weighs 1.
-      iterations: of the rigid alignment, at most.
     """
     region, keypoints = np.asarray(region, np.float64), np.asarray(keypoints, np.float64).reshape(-1, 3)
     predicted_keypoints = np.asarray(predicted_keypoints, np.float64).reshape(-1, 3)
     check_points(region, "region")
-    if start is None:
-        start = similarity_between(predicted_keypoints, keypoints)
-    surface = Surface(vertices, triangles)
-    motion = _with_keypoints(surface, region, keypoints, predicted_keypoints, start, iterations)
     at = motion.undo(region)
     field, weights = surface.closest(at).points - at, np.ones(len(region))
     pulls = scipy.sparse.identity(len(region), format="csr")
@@ -192,21 +205,7 @@ def region_errors(region: np.ndarray, region_triangles: np.ndarray, keypoints: n
         field = np.concatenate([field, predicted_keypoints - motion.undo(nearest.points)])
     deformed = at + smooth_field(pulls, field, weights, umbrella_matrix(region_triangles, len(region)), stiffness)
     places = motion.apply(surface.closest(deformed).points)
-    return RegionErrors(np.linalg.norm(places - region, axis=1), places, motion)
-
-
-def _with_keypoints(surface, region, keypoints, predicted, motion, iterations):
-    share = len(region) / max(len(keypoints), 1)
-    weights = np.concatenate([np.ones(len(region)), np.full(len(keypoints), share)])
-    target = np.concatenate([region, keypoints])
-    for _ in range(iterations):
-        source = np.concatenate([surface.closest(motion.undo(region)).points, predicted])
-        new = similarity_between(source, target, weights)
-        moved = np.abs(new.apply(source) - motion.apply(source)).max()
-        motion = new
-        if moved < 1e-4:
-            break
-    return motion
+    return RegionErrors(np.linalg.norm(places - region, axis=1), places)
 
 
 def _errors(surface, scan, centre, radius, start, scale, samples):

@@ -76,14 +76,18 @@ def test_reannotated_landmarks_and_other_yaws_replace_those_of_the_files(folder,
     truth = aflw2000.read_truth(folder)
     other = np.random.default_rng(2).uniform(0, 300, (7, 3, 68))
     np.save(tmp_path / "Reannotated.pts68.npy", other)
-    np.save(tmp_path / "pose.npy", np.array([70, 1, 1, 1, 1, 1, 1.0]))
+    np.save(tmp_path / "pose.npy", np.array([40.0, *YAWS[1:]]))
     again = aflw2000.read_truth(folder, tmp_path / "Reannotated.pts68.npy", tmp_path / "pose.npy")
     np.testing.assert_allclose(again.points, other[:, :2].transpose(0, 2, 1) - 0.5)
-    assert again.yaw[0] == 70
+    np.testing.assert_array_equal(again.yaw, [40.0, *YAWS[1:]])
     (tmp_path / "texts").mkdir()
     for name, points in zip(truth.names, other, strict=True):
         np.savetxt(tmp_path / "texts" / f"{name}.txt", points[:2].T)
     np.testing.assert_allclose(aflw2000.read_truth(folder, tmp_path / "texts").points, again.points)
+    for wrong in (np.deg2rad(YAWS), np.roll(YAWS, 1)):
+        np.save(tmp_path / "pose.npy", wrong)
+        with pytest.raises(ValueError, match="pose.npy: found yaws that differ from Pose_Para by .* degrees"):
+            aflw2000.read_truth(folder, yaws=tmp_path / "pose.npy")
     np.save(tmp_path / "pose.npy", np.ones(6))
     with pytest.raises(ValueError, match=r"pose.npy: found shape \(6,\), expected 7 finite numbers"):
         aflw2000.read_truth(folder, yaws=tmp_path / "pose.npy")
@@ -144,12 +148,27 @@ def test_predictions_of_every_layout_are_the_same(folder, tmp_path):
 @pytest.mark.parametrize("array, message", [
     (np.ones((49, 2)), r"one.npy: found landmarks of shape \(49, 2\), expected 68 of them"),
     (np.full((68, 2), np.nan), "one.npy: landmark 0 is not finite"),
-    (np.array(["a"]), "one.npy: found <U1, expected an array of numbers"),
+    (np.array(["a"]), "one.npy: array: found text, expected numbers"),
 ])
 def test_wrong_landmarks_are_named(tmp_path, array, message):
     np.save(tmp_path / "one.npy", array)
     with pytest.raises(ValueError, match=message):
         landmark_files.read_predictions(tmp_path, ["one"])
+
+
+def test_other_pixels_than_the_photos_are_refused(folder):
+    truth = aflw2000.read_truth(folder)
+
+    def evaluated(change):
+        return aflw2000.evaluate(truth, {name: change(points)[None] for name, points in
+                                         zip(truth.names, truth.points, strict=True)})
+
+    for change in (lambda points: points / 450, lambda points: points + 1000):
+        with pytest.raises(ValueError, match="predictions: found the middle of [67] of 7 faces outside the true ones"):
+            evaluated(change)
+    with pytest.raises(ValueError, match=r"found an error of .* %, of 0 % with x and y exchanged, expected x first"):
+        evaluated(lambda points: points[:, ::-1])
+    evaluated(lambda points: points.mean(0) + 0 * points)  # bad, but where it should be
 
 
 def test_names_that_do_not_match_are_listed(folder):

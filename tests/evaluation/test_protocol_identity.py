@@ -46,5 +46,13 @@ def test_names_must_match_and_name_people():
     with pytest.raises(ValueError, match=r"23 of 24 names match; 1 predicted|23 of 24 names match; 1 without a "
                                          r"prediction \(p0/1\)"):
         identity.evaluate(codes, shapes)
+    for some, people in (("p0/0 p0/2", 1), ("p0/0 p2/2", 2)):
+        few = {name: shapes[name] for name in some.split()}
+        with pytest.raises(ValueError, match=f"found photos: 2, people: {people}, expected two people at least"):
+            identity.evaluate({name: codes[name] for name in few}, few)
+    del codes["p0/1"]
+    for wrong, found in ((np.full(8, np.nan), r"\(8,\)"), (np.ones(7), r"\(7,\)")):
+        with pytest.raises(ValueError, match=rf"p3/2: found a code of shape {found}, expected \(8,\) as of p0/0, fin"):
+            identity.evaluate(codes | {"p3/2": wrong}, shapes)
     with pytest.raises(ValueError, match=r"found names without a person \(x\), expected PERSON/PHOTO"):
         identity.evaluate({"x": np.ones(3)}, {"x": np.ones((4, 3))})

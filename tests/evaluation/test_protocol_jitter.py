@@ -51,6 +51,12 @@ def test_tracks_of_every_layout(tmp_path):
     np.savez(tmp_path / "faces" / "clip_1" / "params.npz", landmarks68_px=track[0])
     with pytest.raises(ValueError, match=r"clip: found points of shape \(68, 2\), expected \[T, P, 2\]"):
         jitter.read_tracks(tmp_path / "faces")
+    for wrong, message in ((dict(a=track, b=track[..., [0, 1, 1]]), "found points of 2 and 3 coordinates"),
+                           (dict(a=np.array(["x"])), "a: found text, expected numbers"), ({}, "found no arrays"),
+                           (dict(a=track[:, :0]), r"a: found points of shape \(9, 0, 2\), expected")):
+        np.savez(tmp_path / "wrong.npz", **wrong)
+        with pytest.raises(ValueError, match=message):
+            jitter.read_tracks(tmp_path / "wrong.npz")
     track[4, 3] = np.nan
     np.savez(tmp_path / "all.npz", clip=track)
     with pytest.raises(ValueError, match="clip: frame 4 holds NaN"):

@@ -148,11 +148,13 @@ def test_names_that_do_not_match_are_listed(truth, tmp_path):
     (SEVEN[:6], r"found landmarks of shape \(6, 3\), expected \(7, 3\)"),
     (SEVEN * np.nan, "landmark 0 is not finite"),
     (SEVEN * 1000, "landmark 0 is .* from the mesh, .*: do both have one unit and place"),
+    (SEVEN[[3, 2, 1, 0, 4, 6, 5]], "found landmarks with left and right exchanged, or of a mirrored mesh"),
+    (SEVEN[[4, 0, 1, 2, 3, 5, 6]], "found landmarks off the scan's by .*: iBUG's 36, 39, 42, 45, 33, 48, 54, in this"),
 ])
 def test_wrong_landmarks_are_named(truth, tmp_path, landmarks, message):
     folder = predict(tmp_path / "out", (40.0,) * 4)
     np.save(folder / f"{IMAGES[2]}.npy", landmarks)
-    with pytest.raises(ValueError, match="IMG_3.npy: " + message):
+    with pytest.raises(ValueError, match="IMG_3.(npy|ply): " + message):
         now.evaluate(truth, folder)
 
 

@@ -50,6 +50,7 @@ def test_the_table_is_scikit_learns():
     np.testing.assert_allclose(values["accuracy"].value, 100 * np.mean(folds))
     np.testing.assert_allclose(values["std error"].value, 100 * np.std(folds, ddof=1) / np.sqrt(10))
     assert values["accuracy"].low < values["accuracy"].value < values["accuracy"].high
+    assert outcome.notes[0] == "300 pairs of two persons: rates below 0.0033 are at no false accept at all."
     assert [sample["correct codes"] for sample in outcome.samples] == correct.astype(int).tolist()
 
 
@@ -73,6 +74,8 @@ def test_a_threshold_that_nothing_passes_may_be_the_best():
     scores, same = np.array([3.0, 2.0, 1.0]), np.array([False, False, True])
     assert verification.best_threshold(np.r_[scores, 0.5], np.r_[same, False]) > 3.0
     assert verification.best_threshold(np.array([3.0, 1.0]), np.array([True, False])) == 2.0
+    assert verification.best_threshold(np.array([7.0, 3.0, 1.0]), np.array([True, False, False])) == 5.0
+    np.testing.assert_allclose(verification.cosine([3, 4], [8, 6]), 0.96)
 
 
 def test_shapes_are_compared_after_alignment_without_scale():
@@ -109,10 +112,35 @@ def test_photos_without_a_face_are_refused_and_told(capsys):
     outcome = verification.evaluate(pairs, {"codes": lost})
     np.testing.assert_allclose(outcome.rows[0].values["accuracy"].value, 100 * 599 / 600)
     assert "no face found in 1 of 1200 photos" in outcome.notes[0] and "a0" in outcome.notes[0]
+    for row, same in ((0, True), (30, False)):  # a pair of one person is lost, one of two is not
+        lost = verification.evaluate(pairs, {"codes": codes | {f"a{row}": None}}).rows[0].values
+        accepted = 100 * (1 - same / 300)
+        np.testing.assert_allclose([lost[key].value for key in ("accuracy", "TAR@FAR=0.001", "area under curve")],
+                                   [100 * (1 - same / 600), accepted, accepted])
+        np.testing.assert_allclose(lost["equal error rate"].value, 100 - accepted, atol=1e-9)
     del codes["a0"], codes["b7"]
     with pytest.raises(ValueError, match=r"codes: 2 of 1200 names are not there \(a0, b7\)"):
         verification.evaluate(pairs, {"codes": codes})
     assert "598 of 600 pairs" in verification.evaluate(pairs, {"codes": codes}, partial=True).rows[0].name
+
+
+def test_lost_pairs_are_accepted_at_no_threshold():
+    """Generalised rates by counting: of all pairs those that pass, lost ones never, from the highest score down."""
+    pairs, scores = noisy_pairs(folds=2)
+    lost = np.random.default_rng(3).uniform(size=len(scores)) < 0.2
+    scores[lost] = -np.inf
+    far, tar, thresholds = verification.roc(scores, pairs.same)
+    known = np.sort(scores[~lost])[::-1]
+    np.testing.assert_array_equal(thresholds, np.r_[np.inf, known, -np.inf])
+    for found, kind in ((far, ~pairs.same), (tar, pairs.same)):
+        counted = [np.sum(scores[kind] >= threshold) / kind.sum() for threshold in known]
+        np.testing.assert_allclose(found[:-1], np.r_[0, counted])
+    assert far[-1] == 1 and tar[-1] == tar[-2] == 1 - lost[pairs.same].mean()
+    scores[pairs.same] = -np.inf  # nothing to gain by accepting
+    assert verification.best_threshold(scores, pairs.same) > scores.max()
+    assert verification.best_threshold(np.full(4, -np.inf), np.array([True, True, True, False])) == np.inf
+    alone = verification.best_threshold(np.array([2.0, 1.0, -np.inf]), np.array([True, True, False]))
+    assert -np.inf < alone <= 1
 
 
 @pytest.mark.parametrize("change, message", [
@@ -180,18 +208,21 @@ def test_ytf(tmp_path):
     (tmp_path / "short.txt").write_text("1, 1, Ann/0, 1\n")
     with pytest.raises(ValueError, match="line 1: found '1, 1, Ann/0, 1', expected `split, pair"):
         read_pairs(tmp_path / "short.txt")
-    frames = {"f/Ann/0/0.1.jpg": np.array([2.0, 0]), "f/Ann/0/0.2.jpg": np.array([0, 5.0]), "f/Ann/0/0.3.jpg": None,
+    frames = {"f/Ann/0/0.1.jpg": np.array([2.0, 0]), "f/Ann/0/0.4.jpg": np.array([3.0, 0]),
+              "f/Ann/0/0.2.jpg": np.array([0, 5.0]), "f/Ann/0/0.3.jpg": None,
               "Ann/3": np.array([1.0, 1]), "f/Bob/1/1.jpg": None, "Bob/2": np.array([3.0, 1])}
     codes = verification.mean_of_frames(pairs.names, frames)
-    np.testing.assert_allclose(codes["Ann/0"], [0.5, 0.5])
+    np.testing.assert_allclose(codes["Ann/0"], [2 / 3, 1 / 3])
     assert codes["Bob/1"] is None and codes["Ann/3"] is frames["Ann/3"]
+    both = frames | {"Ann/3/1.jpg": np.array([7.0, 1])}
+    assert verification.mean_of_frames(pairs.names, both)["Ann/3"] is frames["Ann/3"]
 
 
 def test_labelled_pairs_in_tenths(tmp_path):
     (tmp_path / "agedb_30_pair.txt").write_text("".join(f"{k}.jpg {k + 50}.jpg {k % 2}\n" for k in range(43)))
     pairs = read_pairs(tmp_path / "agedb_30_pair.txt")
     assert np.bincount(pairs.fold).tolist() == [5, 5, 5, 4, 4, 4, 4, 4, 4, 4]  # as sklearn's KFold without shuffling
-    assert pairs.same.tolist() == [k % 2 == 1 for k in range(43)]
+    assert pairs.same.tolist() == [k % 2 == 1 for k in range(43)] and pairs.kind == "agedb_30_pair in tenths"
     (tmp_path / "agedb_30_pair.txt").write_text("a.jpg b.jpg yes\n")
     with pytest.raises(ValueError, match="line 1: found 'a.jpg b.jpg yes'"):
         read_pairs(tmp_path / "agedb_30_pair.txt")

@@ -79,6 +79,24 @@ def test_equal_error_rate_of_two_normals_is_the_normal_tail(rng):
     np.testing.assert_allclose(recognition.equal_error_rate(far, tar), 0.158655, atol=2e-3)
 
 
+def test_the_equal_error_rate_lies_on_the_line_between_two_points_of_the_curve():
+    far, tar = np.array([0, 0.1, 0.5, 1]), np.array([0, 0.4, 0.9, 1])
+    share = 0.5 / 0.9  # far - (1 - tar) goes from -0.5 to 0.4
+    np.testing.assert_allclose(recognition.equal_error_rate(far, tar), 0.1 + 0.4 * share)
+    assert recognition.equal_error_rate(np.array([0.2, 1]), np.array([0.9, 1])) == 0.2
+
+
+def test_verification_of_four_pairs_by_hand():
+    result = recognition.verification(np.array([7.0, 6, 3, 1, 0]), np.array([True, True, False, False, False]))
+    assert (result["threshold"], result["best_accuracy"]) == (4.5, 1)
+    assert (result["pairs_same"], result["pairs_different"]) == (2, 3)
+    assert result["tar_at_far_0.1"] == result["tar_at_far_0.01"] == result["tar_at_far_0.001"] == 1
+    assert len(recognition.cross_validated_accuracy(np.arange(5.0), np.arange(5) > 2)) == 2
+    assert recognition.verification(np.array([2.0, 3, 1, 0]), np.arange(4) < 2)["threshold"] == 1.5
+    with pytest.raises(ValueError, match="at least 2 pairs of each kind, found 1 same-person and 3 different"):
+        recognition.cross_validated_accuracy(np.arange(4.0), np.arange(4) == 0)
+
+
 def test_accuracy_of_two_normals_is_the_bayes_rate_although_pairs_are_unbalanced(rng):
     scores = np.concatenate([rng.normal(size=100_000), 2 + rng.normal(size=4_000)])
     result = recognition.verification(scores, np.arange(104_000) >= 100_000)
@@ -113,6 +131,9 @@ def test_unusable_pairs_are_refused(scores, same, message):
 def test_uniformity_in_closed_form(rng):
     np.testing.assert_allclose(recognition.uniformity(np.eye(5)), -4)  # every squared distance is 2
     np.testing.assert_allclose(recognition.uniformity(np.ones((4, 3)) * [[1], [2], [3], [4]]), 0, atol=1e-12)
+    np.testing.assert_allclose(recognition.uniformity(np.eye(2)), -4)
+    with pytest.raises(ValueError, match="at least 2 codes, found 1"):
+        recognition.uniformity(np.eye(1))
     # On the 2-sphere z . z' is uniform in [-1, 1]: E exp(4 u - 4) = (1 - exp(-8)) / 8.
     np.testing.assert_allclose(recognition.uniformity(rng.normal(size=(2000, 3))), np.log((1 - np.exp(-8)) / 8),
                                atol=0.01)
@@ -122,6 +143,8 @@ def test_between_within_of_known_distances():
     distances = np.array([[0.0, 1, 4], [1, 0, 6], [4, 6, 0]])
     found = recognition.between_within(distances, np.array([0, 0, 1]))
     assert found == {"between": 5.0, "within": 1.0, "ratio": 5.0}
+    distances[0, 1] = distances[1, 0] = 0
+    assert recognition.between_within(distances, np.array([0, 0, 1]))["ratio"] == np.inf
 
 
 def test_distance_correlation_is_one_for_a_monotone_map(rng):

@@ -12,11 +12,12 @@ from sfm_jax.evaluation.scan_to_mesh import (
     micc_errors,
     now_crop,
     now_errors,
+    onto_region,
     region_errors,
     summary,
     surface_errors,
 )
-from sfm_jax.geometry.closest_point import closest_points
+from sfm_jax.geometry.closest_point import Surface
 from sfm_jax.geometry.icp import IDENTITY, Similarity, similarity_between
 from sfm_jax.morphable.default import load_default
 
@@ -159,10 +160,11 @@ def test_a_region_of_a_moved_mesh_has_no_error(face, nose):
     vertices, triangles, _ = face
     region, region_triangles, keypoints = nose
     motion = somewhere()
-    found = region_errors(region, region_triangles, keypoints, motion.apply(vertices), triangles,
-                          motion.apply(keypoints))
+    surface, moved = Surface(motion.apply(vertices), triangles), motion.apply(keypoints)
+    back = onto_region(surface, region, keypoints, moved, similarity_between(moved, keypoints))
+    found = region_errors(region, region_triangles, keypoints, surface, moved, back)
     assert found.distances.max() < 1e-2
-    np.testing.assert_allclose(found.motion.apply(motion.apply(vertices)), vertices, atol=2e-2)
+    np.testing.assert_allclose(back.apply(motion.apply(vertices)), vertices, atol=2e-2)
 
 
 def test_a_region_knows_what_closest_points_do_not(face, nose):
@@ -174,7 +176,9 @@ def test_a_region_knows_what_closest_points_do_not(face, nose):
     def longer(points):
         return points + (points - tip) * [0.0, 0.15, 0.0]
 
-    found = region_errors(region, region_triangles, keypoints, longer(vertices), triangles, longer(keypoints))
-    truth = np.linalg.norm(found.motion.apply(longer(region)) - region, axis=1).mean()
-    closest = closest_points(found.motion.undo(region), longer(vertices), triangles).distances.mean()
+    surface, start = Surface(longer(vertices), triangles), similarity_between(longer(keypoints), keypoints)
+    motion = onto_region(surface, region, keypoints, longer(keypoints), start)
+    found = region_errors(region, region_triangles, keypoints, surface, longer(keypoints), motion)
+    truth = np.linalg.norm(motion.apply(longer(region)) - region, axis=1).mean()
+    closest = surface.closest(motion.undo(region)).distances.mean()
     assert closest < 0.85 * found.distances.mean() and found.distances.mean() < truth

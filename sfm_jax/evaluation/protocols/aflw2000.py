@@ -22,6 +22,7 @@ from sfm_jax.evaluation.protocols.outcome import Estimate, Outcome, Row
 BINS = tuple(f"{low}-{high}" for low, high in landmarks.YAW_BINS)
 COLUMNS = (*BINS, "mean", "all faces")
 LEAST_OVERLAP = 0.3  # of the boxes of a found face and the true one
+MOST_OFF = 0.5  # of the yaws' mean size, the mean difference of other yaws
 CURVE_END = 10.0  # per cent
 
 
@@ -55,6 +56,11 @@ def read_truth(folder: str | Path, reannotated: str | Path | None = None, yaws: 
         yaw = read_array(Path(yaws)).ravel()
         if yaw.shape != (len(names),) or not np.isfinite(yaw).all():
             raise ValueError(f"{yaws}: found shape {yaw.shape}, expected {len(names)} finite numbers, degrees of yaw")
+        own = np.abs([one[1] for one in labels])
+        off = np.abs(np.abs(yaw) - own).mean()
+        if off > MOST_OFF * own.mean() + 2:
+            raise ValueError(f"{yaws}: found yaws that differ from Pose_Para by {off:.3g} degrees in the mean, whose "
+                             f"mean is {own.mean():.3g}: are they in degrees, in the order of the names?")
     return Truth(names, points, yaw)
 
 
@@ -67,7 +73,7 @@ def evaluate(truth: Truth, predictions: dict[str, np.ndarray], name: str = "pred
     found. Means are over the faces that were found; the curve is over all. partial: predictions of some photos do.
 
     Raises:
-      ValueError: names that do not match, or no face found at all.
+      ValueError: names that do not match, no face found at all, or predictions in other pixels than the photos'.
     """
     names = common_names(predictions, truth.names, f"{name} and truth", partial)
     rows = [truth.names.index(one) for one in names]
@@ -76,8 +82,9 @@ def evaluate(truth: Truth, predictions: dict[str, np.ndarray], name: str = "pred
     found = np.array([one is not None for one in chosen])
     if not found.any():
         raise ValueError(f"{name}: found none of the {len(names)} labelled faces")
-    nme = np.full(len(names), np.nan)
-    nme[found] = landmarks.nme_percent(np.stack([one for one in chosen if one is not None]), points[found])
+    nme, there = np.full(len(names), np.nan), np.stack([one for one in chosen if one is not None])
+    _check_pixels(there, points[found], name)
+    nme[found] = landmarks.nme_percent(there, points[found])
     bins = bin_numbers(yaw)
     balanced = balanced_rows(np.flatnonzero(found), bins, seed)
     told = f"{found.sum()} of {len(truth.names)} faces"
@@ -133,6 +140,21 @@ def _face_of(faces, truth, detected):
     shares = [_overlap(face, truth) for face in faces]
     best = int(np.argmax(shares))
     return None if detected and shares[best] < LEAST_OVERLAP else faces[best]
+
+
+def _check_pixels(predicted, points, name):
+    """ValueError where landmarks [N, 68, 2] are in other pixels than the true ones."""
+    def error(faces):
+        return float(np.median(landmarks.nme_percent(faces, points)))
+
+    if 3 * error(predicted[..., ::-1]) < error(predicted):
+        raise ValueError(f"{name}: found an error of {error(predicted):.3g} %, of {error(predicted[..., ::-1]):.3g} % "
+                         "with x and y exchanged, expected x first")
+    middles = predicted.mean(1)
+    outside = ~((points.min(1) <= middles) & (middles <= points.max(1))).all(1)
+    if 2 * outside.sum() > len(points):
+        raise ValueError(f"{name}: found the middle of {outside.sum()} of {len(points)} faces outside the true ones' "
+                         "boxes, expected pixels of the whole photo")
 
 
 def _overlap(a, b):

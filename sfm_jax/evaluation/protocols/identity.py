@@ -9,13 +9,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from sfm_jax.evaluation import surface
-from sfm_jax.evaluation.protocols.bootstrap import interval
+from sfm_jax.evaluation.protocols.bootstrap import LEVEL, draw_rows
 from sfm_jax.evaluation.protocols.matching import common_names, listed
 from sfm_jax.evaluation.protocols.outcome import Estimate, Outcome, Row
 from sfm_jax.evaluation.sir import sir_metric
 
 COLUMNS = {"sir/between_within_ratio": "between / within", "sir/geometry_rank1": "rank-1 %",
            "sir/geometry_verification_accuracy": "accuracy %", "sir/code_geometry_spearman": "Spearman"}
+LEAST_TOLD = 0.95  # of the draws, for an interval
 _PER_CENT = ("rank-1 %", "accuracy %")
 
 
@@ -33,6 +34,15 @@ def evaluate(codes: Mapping[str, np.ndarray], shapes: Mapping[str, np.ndarray], 
         raise ValueError(f"{name}: found names without a person ({listed(alone)}), expected PERSON/PHOTO")
     people = np.array([one.rpartition("/")[0] for one in names])
     labels = np.unique(people, return_inverse=True)[1]
+    if labels.max() == 0 or np.bincount(labels).max() == 1:
+        raise ValueError(f"{name}: found photos: {len(names)}, people: {labels.max() + 1}, expected two people at "
+                         "least, and one with two photos")
+    for kind, things in (("code", codes), ("shape", shapes)):
+        first = np.shape(things[names[0]])
+        for one in names:
+            if np.shape(things[one]) != first or not np.isfinite(things[one]).all():
+                raise ValueError(f"{name}: {one}: found a {kind} of shape {np.shape(things[one])}, expected {first} as "
+                                 f"of {names[0]}, finite")
     shape = np.stack([np.asarray(shapes[one]) for one in names])
     numbers = sir_metric(shape, np.stack([np.asarray(codes[one]) for one in names]), labels, metric=metric)
     distances = surface.shape_distances(shape)
@@ -49,7 +59,8 @@ def evaluate(codes: Mapping[str, np.ndarray], shapes: Mapping[str, np.ndarray], 
 
 
 def _ratio_ends(distances, labels, seed):
-    """A person drawn twice is one person: pairs of the same photo do not count."""
+    """A person drawn twice is one person: pairs of the same photo do not count. Draws of one person alone say nothing
+    of the ratio, and do not count either; with so few persons that these are many there is no interval."""
     def ratio(rows):
         block = distances[np.ix_(rows, rows)]
         first, second = np.triu_indices(len(rows), 1)
@@ -59,5 +70,8 @@ def _ratio_ends(distances, labels, seed):
             return np.nan
         return pairs[~same].mean() / pairs[same].mean()
 
-    values = interval(ratio, labels, seed=seed)
-    return values if np.isfinite(values).all() else (np.nan, np.nan)
+    ratios = np.array([ratio(rows) for rows in draw_rows(labels, seed=seed)])
+    told = ratios[np.isfinite(ratios)]
+    if not len(told) or len(told) < LEAST_TOLD * len(ratios):
+        return np.nan, np.nan
+    return tuple(np.quantile(told, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))

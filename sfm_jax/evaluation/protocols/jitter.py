@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sfm_jax.array_files import numbers
 from sfm_jax.evaluation import figures
 from sfm_jax.evaluation.protocols.bootstrap import interval
 from sfm_jax.evaluation.protocols.landmark_files import read_array, read_arrays
@@ -32,14 +33,20 @@ def read_tracks(place: str | Path) -> dict[str, np.ndarray]:
         tracks = {name: read_arrays(paths[0]).get("landmarks68_px", np.empty(0)) for name, paths in found.items()}
     else:
         tracks = {name: read_array(path) for name, path in files_by_name(place, (".npy",), "points of videos").items()}
+    if not tracks:
+        raise ValueError(f"{place}: found no arrays, expected points of videos by name")
     for name, track in tracks.items():
-        check_track(track, f"{place}: {name}")
+        tracks[name] = numbers(place, name, track).astype(np.float64)
+        check_track(tracks[name], f"{place}: {name}")
+    if len(kinds := {track.shape[2] for track in tracks.values()}) > 1:
+        raise ValueError(f"{place}: found points of {' and '.join(map(str, sorted(kinds)))} coordinates, expected one "
+                         "kind")
     return tracks
 
 
 def check_track(track: np.ndarray, where: str) -> None:
     """ValueError unless a track is [T, P, 2 or 3], finite, of at least three frames."""
-    if track.ndim != 3 or track.shape[2] not in (2, 3) or len(track) < LEAST_FRAMES:
+    if track.ndim != 3 or track.shape[2] not in (2, 3) or not track.shape[1] or len(track) < LEAST_FRAMES:
         raise ValueError(f"{where}: found points of shape {track.shape}, expected [T, P, 2] or [T, P, 3] of at least "
                          f"{LEAST_FRAMES} frames of a video")
     if not np.isfinite(track).all():

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sfm_jax.array_files import numbers, read_npz
 from sfm_jax.data.labelled_folder import read_landmarks
 from sfm_jax.evaluation.protocols.matching import files_by_name, parameter_files
 
@@ -42,26 +43,18 @@ def read_predictions(place: str | Path, names: Sequence[str], first_pixel: float
 
 def read_array(path: Path) -> np.ndarray:
     """A .npy of numbers. ValueError names the file."""
-    try:
-        array = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except Exception as error:  # NumPy raises several kinds on damaged files
-        raise ValueError(f"{path}: not a readable .npy without pickled objects ({error})") from None
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        raise ValueError(f"{path}: found {getattr(array, 'dtype', type(array).__name__)}, expected an array of numbers")
-    return array.astype(np.float64)
+    array = read_npz(path).get("")
+    if array is None:
+        raise ValueError(f"{path}: found several arrays, expected a .npy of one")
+    return numbers(path, "array", array).astype(np.float64)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Every array of an .npz. ValueError names the file."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except Exception as error:  # zipfile, zlib and NumPy each raise their own kinds on damaged files
-        raise ValueError(f"{path}: not a readable .npz without pickled objects ({error})") from None
+    arrays = read_npz(path)
+    if "" in arrays:
+        raise ValueError(f"{path}: found a single array, expected an .npz of arrays by name")
+    return arrays
 
 
 def read_key(path: Path, key: str) -> np.ndarray:
@@ -83,7 +76,7 @@ def _read_file(path, shift):
 
 def _planar(path, points, where=""):
     """[68, 2] of one face's landmarks in any of their layouts."""
-    points = np.asarray(points, np.float64)
+    points = numbers(path, where.rstrip(": ") or "landmarks", points).astype(np.float64)
     if points.ndim == 2 and POINTS not in points.shape[:1] and points.shape[0] in (2, 3):
         points = points.T
     if points.ndim != 2 or points.shape[0] != POINTS or points.shape[1] not in (2, 3):

@@ -53,6 +53,15 @@ def files_by_name(folder: str | Path, suffixes: Collection[str], what: str) -> d
     return found
 
 
+def lines_of(path: str | Path, what: str) -> list[tuple[int, str]]:
+    """(number, line) of each line of a text that is not blank. ValueError names the file, and what was expected."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not readable as text, expected {what} ({error})") from None
+    return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+
+
 def parameter_files(folder: str | Path) -> dict[str, list[Path]]:
     """The params.npz of the reconstruct command below a folder by the photo's name, the largest face's first."""
     found = {}

@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 from sfm_jax.evaluation.protocols.landmark_files import read_array, read_key
 from sfm_jax.evaluation.protocols.reconstructions import expression_in, read_face
 from sfm_jax.evaluation.scan_to_mesh import NOW_LANDMARKS
+from sfm_jax.geometry.icp import similarity_between
 from sfm_jax.morphable.default import load_default
 
 MESH_SUFFIXES = (".obj", ".ply")
@@ -19,6 +20,8 @@ PARAMETERS = "params.npz"
 FACE_SIZE = (80.0, 2000.0)  # mm: the diagonal of anything from a face without ears to a bust
 _FACTORS = {1000.0: "metres", 10.0: "centimetres", 0.001: "micrometres", 25.4: "inches", 100.0: "decimetres"}
 _TYPICAL = (120.0, 900.0)  # mm
+_MIRRORED = [3, 2, 1, 0, 4, 6, 5]  # NOW_LANDMARKS, left for right
+_MISFIT = 0.2  # of the distance of the outer corners of the eyes: that of people from their mean is below 0.1
 _OFF_THE_MESH = 0.2  # of the mesh's size: farther from it no landmark is
 
 
@@ -66,10 +69,10 @@ def check_millimetres(vertices: np.ndarray, path: Path) -> None:
     size = float(np.linalg.norm(np.ptp(vertices, axis=0)))
     if FACE_SIZE[0] <= size <= FACE_SIZE[1]:
         return
-    helpful = [f"multiply by {factor:g} if these are {unit} (--unit)" for factor, unit in _FACTORS.items()
-               if _TYPICAL[0] <= factor * size <= _TYPICAL[1]]
+    helpful = [f": multiply by {factor:g} if these are {unit} (of predictions: --unit)"
+               for factor, unit in _FACTORS.items() if _TYPICAL[0] <= factor * size <= _TYPICAL[1]]
     raise ValueError(f"{path}: found a face of {size:.4g} mm from corner to corner, expected {FACE_SIZE[0]:g} to "
-                     f"{FACE_SIZE[1]:g}{': ' + helpful[0] if helpful else ''}")
+                     f"{FACE_SIZE[1]:g}{helpful[0] if helpful else ''}")
 
 
 def read_landmarks(mesh: Mesh, which: Sequence[int] = NOW_LANDMARKS, unit: float = 1.0) -> np.ndarray:
@@ -79,20 +82,27 @@ def read_landmarks(mesh: Mesh, which: Sequence[int] = NOW_LANDMARKS, unit: float
     Raises:
       ValueError: none, another number, NaN, or one that is nowhere near the mesh.
     """
-    for suffix in POINT_SUFFIXES:
-        path = mesh.path.with_suffix(suffix)
-        if path.exists():
-            points = unit * read_points(path)
-            break
-    else:
-        path, points = mesh.path, _embedded(mesh)
-        if points is None:
-            raise ValueError(f"{mesh.path}: found no landmarks beside it, expected {mesh.path.stem}.npy, .txt, .npz or "
-                             f".pp with {len(which)} points, iBUG's {', '.join(map(str, which))}, or all 68")
+    points, path = points_beside(mesh, f"{len(which)} points, iBUG's {', '.join(map(str, which))}, or all 68", unit)
     if len(points) == 68:
         points = points[list(which)]
     check_landmarks(mesh, points, len(which), path)
     return points
+
+
+def points_beside(mesh: Mesh, expected: str, unit: float = 1.0) -> tuple[np.ndarray, Path]:
+    """(points [P, 3] of the first of the files that `read_landmarks` looks for, their path), else the embedded model's.
+
+    ValueError where there are none, which tells what is expected.
+    """
+    for suffix in POINT_SUFFIXES:
+        path = mesh.path.with_suffix(suffix)
+        if path.exists():
+            return unit * read_points(path), path
+    points = _embedded(mesh)
+    if points is None:
+        raise ValueError(f"{mesh.path}: found no landmarks beside it, expected {mesh.path.stem}.npy, .txt, .npz or "
+                         f".pp with {expected}")
+    return points, mesh.path
 
 
 def check_landmarks(mesh: Mesh, points: np.ndarray, count: int, path: Path) -> None:
@@ -106,6 +116,22 @@ def check_landmarks(mesh: Mesh, points: np.ndarray, count: int, path: Path) -> N
     if away.max() > _OFF_THE_MESH * size:
         raise ValueError(f"{path}: landmark {int(away.argmax())} is {away.max():.4g} from the mesh, which is "
                          f"{size:.4g} large: do both have one unit and place?")
+
+
+def check_order(points: np.ndarray, true: np.ndarray, path: Path) -> None:
+    """ValueError where the seven landmarks [7, 3] of a prediction cannot be those of a scan: in another order, or of a
+    mirrored mesh, which no rotation brings onto it."""
+    def misfit(some):
+        left = similarity_between(some, true, scale=True).apply(some) - true
+        return float(np.sqrt(np.square(left).sum(1).mean()) / np.linalg.norm(true[0] - true[3]))
+
+    found, mirrored = misfit(points), misfit(points[_MIRRORED])
+    if 2 * mirrored < found:
+        raise ValueError(f"{path}: found landmarks with left and right exchanged, or of a mirrored mesh, expected "
+                         f"iBUG's {', '.join(map(str, NOW_LANDMARKS))}")
+    if found > _MISFIT:
+        raise ValueError(f"{path}: found landmarks off the scan's by {found:.2f} of the distance of the eyes (rms), "
+                         f"expected at most {_MISFIT:g}: iBUG's {', '.join(map(str, NOW_LANDMARKS))}, in this order")
 
 
 def read_prediction(path: Path, unit: float = 1.0, scale_free: bool = False) -> Mesh:

@@ -45,7 +45,7 @@ def evaluate(model: MorphableModel, faces: dict[str, np.ndarray], name: str | No
     for place, count in enumerate(counts):
         measured = [Estimate(float(values[place].mean()), low[place], high[place])
                     for values, (low, high) in zip((errors, distances), ends, strict=True)]
-        rows.append(Row(f"{name or model.name}, {count} components",
+        rows.append(Row(f"{name or model.name}, {_counted(count)}",
                         dict(zip(COLUMNS, (Estimate(float(share[count - 1])), *measured), strict=True))))
     samples = [{"name": face, **{f"rms mm, {count} components": float(errors[place, row])
                                  for place, count in enumerate(counts)}} for row, face in enumerate(faces)]
@@ -58,6 +58,10 @@ def evaluate(model: MorphableModel, faces: dict[str, np.ndarray], name: str | No
     compact.axes[0].set_ylim(bottom=0)
     return Outcome("model_quality", "Quality of a morphable model on held-out registered faces", COLUMNS, tuple(rows),
                    tuple(samples), (), notes, {"generalisation_specificity": curve, "compactness": compact})
+
+
+def _counted(components):
+    return f"{components} component{'s' if components > 1 else ''}"
 
 
 def component_counts(components: int) -> list[int]:

@@ -3,7 +3,9 @@
 Sanyal et al., CVPR 2019; github.com/soubhiksanyal/now_evaluation. Truth: `scans/PERSON/*.obj`,
 `scans_lmks_onlypp/PERSON/*.pp` and `imagepathsvalidation.txt` (or imagepathstest.txt). Predictions:
 `PERSON/CHALLENGE/IMAGE.obj` or .ply with seven landmarks IMAGE.npy or .txt beside it. What the numbers are is said by
-`scan_to_mesh.now_errors`; medians, means and deviations are over the points of all scans together.
+`scan_to_mesh.now_errors`; medians, means and deviations are over the points of all scans together. Where the authors'
+code goes on without a prediction that is missing, or mirrors a mesh whose landmarks then fit better, here there is an
+error.
 
 NoW scores the neutral face. A mesh that carries an expression is refused where it can be known: where the params.npz of
 the reconstruct command lies beside it.
@@ -18,7 +20,7 @@ import numpy as np
 from sfm_jax.evaluation import figures
 from sfm_jax.evaluation.protocols import meshes, published
 from sfm_jax.evaluation.protocols.bootstrap import interval
-from sfm_jax.evaluation.protocols.matching import common_names, files_by_name, listed
+from sfm_jax.evaluation.protocols.matching import common_names, files_by_name, lines_of, listed
 from sfm_jax.evaluation.protocols.meshes import MESH_SUFFIXES, Mesh, read_landmarks, read_mesh, read_points
 from sfm_jax.evaluation.protocols.outcome import Estimate, Outcome, Row
 from sfm_jax.evaluation.protocols.table import written
@@ -46,10 +48,8 @@ def image_names(truth: str | Path, images: str | Path | None = None) -> list[str
     if path is None or not path.is_file():
         raise ValueError(f"{path or truth}: found no list of images, expected {' or '.join(LISTS)}")
     names = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        if not line.strip():
-            continue
-        parts = Path(line.strip()).with_suffix("").parts[-3:]
+    for number, line in lines_of(path, "PERSON/CHALLENGE/IMAGE a line"):
+        parts = Path(line).with_suffix("").parts[-3:]
         if len(parts) != 3 or parts[1] not in CHALLENGES:
             raise ValueError(f"{path}: line {number}: found {line!r}, expected PERSON/CHALLENGE/IMAGE of a challenge "
                              f"among {', '.join(CHALLENGES)}")
@@ -108,6 +108,7 @@ def evaluate(truth: str | Path, predictions: str | Path, name: str = "prediction
         if person not in scans:
             scans = {person: read_scan(truth, person)}  # names are sorted by person
         mesh, landmarks = read_prediction(files[one], unit, metrical)
+        meshes.check_order(landmarks, scans[person].landmarks, files[one])
         try:
             found = now_errors(*scans[person], mesh.vertices, mesh.triangles, landmarks, metrical=metrical)
         except ValueError as error:
@@ -125,10 +126,12 @@ def evaluate(truth: str | Path, predictions: str | Path, name: str = "prediction
              for kind in CHALLENGES.values() if (kinds == kind).any()]
     slow = [sample["name"] for sample in samples if not sample["converged"]]
     notes = [f"The alignment did not come to an end for {len(slow)}: {listed(slow)}."] if slow else []
-    notes.append("The peers' rows are of the test set, whose scans are not public; the validation set is another.")
+    peers = () if metrical else published.NOW
+    if peers:
+        notes.append("The peers' rows are of the test set, whose scans are not public; the validation set is another.")
     title = (f"NoW{', metrical' if metrical else ''}: distance of the scans' points to the predicted neutral meshes, "
              "in mm, over the points of all scans")
-    return Outcome("now", title, COLUMNS, tuple(rows), tuple(samples), () if metrical else published.NOW, tuple(notes),
+    return Outcome("now", title, COLUMNS, tuple(rows), tuple(samples), peers, tuple(notes),
                    {"cumulative": _curve(distances, kinds)})
 
 

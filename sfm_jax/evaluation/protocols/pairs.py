@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sfm_jax.evaluation.protocols.matching import lines_of
+
 FOLDS = 10
 CFP_FILES = ("Pair_list_F.txt", "Pair_list_P.txt", "Split/FP")
 
@@ -52,11 +54,7 @@ def read_pairs(place: str | Path) -> Pairs:
     if place.is_dir():
         pairs = _read_cfp(place)
     else:
-        try:
-            lines = [line.strip() for line in place.read_text(encoding="utf-8-sig").splitlines()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{place}: not a readable list of pairs ({error})") from None
-        numbered = [(number, line) for number, line in enumerate(lines, 1) if line]
+        numbered = lines_of(place, "a list of pairs")
         if not numbered:
             raise ValueError(f"{place}: an empty file, expected pairs")
         head = numbered[0][1].split()
@@ -125,7 +123,7 @@ def _read_labelled(path, lines):
         same.append(cells[2] == "1")
     tenths = np.array_split(np.arange(len(lines)), min(FOLDS, len(lines)))
     fold = np.concatenate([np.full(len(rows), number) for number, rows in enumerate(tenths)])
-    return Pairs(tuple(first), tuple(second), np.array(same), fold, "pairs in tenths")
+    return Pairs(tuple(first), tuple(second), np.array(same), fold, f"{path.stem} in tenths")
 
 
 def _read_cfp(folder):
@@ -137,7 +135,7 @@ def _read_cfp(folder):
     first, second, same, fold = [], [], [], []
     for number, split in enumerate(sorted(path for path in (place / CFP_FILES[2]).iterdir() if path.is_dir())):
         for file, alike in (("same.txt", True), ("diff.txt", False)):
-            for line in (split / file).read_text().split():
+            for _, line in lines_of(split / file, "pairs of numbers of photos"):
                 frontal, _, profile = line.partition(",")
                 if frontal not in photos[0] or profile not in photos[1]:
                     raise ValueError(f"{split / file}: found {line!r}, expected numbers of photos in "
@@ -151,9 +149,8 @@ def _read_cfp(folder):
 
 def _numbered(path):
     """(number, photo) of each line `number ../Data/Images/001/frontal/01.jpg`."""
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        if line.strip():
-            cells = line.split()
-            if len(cells) != 2:
-                raise ValueError(f"{path}: line {number}: found {line!r}, expected `number photo`")
-            yield cells[0], cells[1]
+    for number, line in lines_of(path, "`number photo` a line"):
+        cells = line.split()
+        if len(cells) != 2:
+            raise ValueError(f"{path}: line {number}: found {line!r}, expected `number photo`")
+        yield cells[0], cells[1]

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
+from sfm_jax.array_files import lengths, one_line
 from sfm_jax.evaluation.protocols.landmark_files import read_arrays
 from sfm_jax.morphable.default import load_default
 from sfm_jax.morphable.model import MorphableModel
@@ -15,11 +16,20 @@ KEYS = ("identity", "expression", "vertices", "model", "detail")
 
 
 def read_face(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a params.npz. ValueError names the file, and a key that is missing."""
+    """The arrays of a params.npz. ValueError names the file, and a key that is missing or wrong."""
     arrays = read_arrays(path)
     for key in KEYS:
         if key not in arrays:
             raise ValueError(f"{path}: key '{key}' is missing, expected what the reconstruct command writes")
+    for key in {"identity", "expression", "vertices", "z"} & set(arrays):
+        arrays[key] = lengths(path, f"key '{key}'", arrays[key])
+    identity = arrays["identity"].shape
+    try:
+        components = len(model_of(arrays, detail=0).identity_basis)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: key 'model': {one_line(error)}") from None
+    if len(identity) != 1 or identity[0] > components:
+        raise ValueError(f"{path}: key 'identity': found shape {identity}, expected [{components}] of one face")
     return arrays
 
 

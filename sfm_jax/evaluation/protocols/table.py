@@ -14,7 +14,8 @@ from sfm_jax.evaluation.protocols.outcome import Estimate, Outcome, Row
 
 PAPER, DPI = "#ffffff", 160
 _TEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-        "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+        "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+        "|": r"\textbar{}", '"': r"\textquotedbl{}"}
 
 
 def write(outcome: Outcome, out: str | os.PathLike) -> list[Path]:
@@ -57,7 +58,9 @@ def latex(outcome: Outcome) -> str:
     header = " & ".join(map(_escaped, ("", *outcome.columns, "source")))
 
     def body(rows):
-        return "".join(" & ".join(_escaped(cell) for cell in (row.name, *_cells(outcome, row), _source(row)))
+        # After the \\ of the line above a bracket or a star would be an option of it.
+        return "".join("{}" * row.name.startswith(("[", "*"))
+                       + " & ".join(_escaped(cell) for cell in (row.name, *_cells(outcome, row), _source(row)))
                        + " \\\\\n" for row in rows)
 
     published = "\\midrule\n" + body(outcome.published) if outcome.published else ""
@@ -75,16 +78,17 @@ def table_csv(outcome: Outcome) -> str:
 
 
 def samples_csv(outcome: Outcome) -> str:
-    """A line for each sample."""
+    """A line for each sample, in full precision; what is not finite is left empty."""
     header = list(outcome.samples[0]) if outcome.samples else []
     return _csv([header, *([_full(sample[key]) for key in header] for sample in outcome.samples)])
 
 
 def as_json(outcome: Outcome) -> str:
-    """Everything but the figures, for machines."""
+    """Everything but the figures, for machines; a value that is not finite is null."""
     def rows(some):
         return [{"name": row.name, "source": _source(row),
-                 "values": {column: {key: value for key, value in _finite(estimate).items() if value is not None}
+                 "values": {column: {key: value for key, value in _finite(estimate).items()
+                                     if value is not None or key == "value"}
                             for column, estimate in row.values.items()}} for row in some]
 
     return json.dumps({
@@ -121,7 +125,8 @@ def _source(row: Row) -> str:
 
 
 def _notes(outcome):
-    bounded = any(estimate.low is not None for row in outcome.rows for estimate in row.values.values())
+    bounded = any(estimate.low is not None and np.isfinite(estimate.low) for row in outcome.rows
+                  for estimate in row.values.values())
     return [*outcome.notes, *([f"In brackets: {100 * LEVEL:g} % bootstrap intervals."] if bounded else [])]
 
 
@@ -132,7 +137,7 @@ def _escaped(text):
 def _full(value):
     if value is None or (isinstance(value, float | np.floating) and not np.isfinite(value)):
         return ""
-    return f"{value:.9g}" if isinstance(value, float | np.floating) else value
+    return repr(float(value)) if isinstance(value, float | np.floating) else value
 
 
 def _csv(lines):

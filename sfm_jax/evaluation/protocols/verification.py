@@ -24,8 +24,10 @@ def evaluate(pairs: Pairs, described: Mapping[str, Mapping[str, np.ndarray | Non
              seed: int = 0) -> Outcome:
     """The table of several descriptions of the same photos, {row: {name: code [d] or shape [V, 3]}}.
 
-    None for a photo: no face was found in it, and its pairs are refused at every threshold. Names of videos stand for
-    the mean of their frames' codes. partial: pairs of which a photo is missing altogether are left out.
+    None for a photo: no face was found in it, and its pairs are refused at every threshold: no true accept, no false
+    one (the generalised rates of ISO/IEC 19795-1), so that one of two persons is told right, and the ROC never reaches
+    the true-accept rate of 1. Names of videos stand for the mean of their frames' codes. partial: pairs of which a
+    photo is missing altogether are left out.
 
     Raises:
       ValueError: photos that are missing, sizes that differ, NaN.
@@ -36,18 +38,18 @@ def evaluate(pairs: Pairs, described: Mapping[str, Mapping[str, np.ndarray | Non
         scores = pair_scores(used, kept, title)
         correct = fold_decisions(scores, used.same, used.fold)
         rows.append(Row(f"{title} ({len(scores)} of {len(pairs.same)} pairs)", _estimates(scores, used, correct, seed)))
-        results[title] = recognition.verification(scores, used.same)
+        results[title] = dict(zip(("far", "tar"), roc(scores, used.same)[:2], strict=True))
         lost = sorted(name for name in used.names if kept[name] is None)
         if lost:
-            notes.append(f"{title}: no face found in {len(lost)} of {len(used.names)} photos, whose pairs count as "
-                         f"refused: {listed(lost)}.")
+            notes.append(f"{title}: no face found in {len(lost)} of {len(used.names)} photos, whose "
+                         f"{np.sum(np.isneginf(scores))} pairs are refused at every threshold: {listed(lost)}.")
         columns = {f"score {title}": scores, f"correct {title}": correct.astype(int)}
         samples = _sampled(used) if samples is None else samples
         if len(samples) != len(scores):
             raise ValueError(f"{title}: found {len(scores)} pairs, expected the {len(samples)} of the other rows")
         for number, sample in enumerate(samples):
             sample.update({key: value[number].item() for key, value in columns.items()})
-    others = int(np.sum(~pairs.same))
+    others = int(np.sum(~used.same))
     if 1 / others > min(RATES):
         notes.append(f"{others} pairs of two persons: rates below {1 / others:.2g} are at no false accept at all.")
     notes.append("Intervals resample whole folds, with their thresholds held: pairs share people, but published lists "
@@ -59,8 +61,8 @@ def evaluate(pairs: Pairs, described: Mapping[str, Mapping[str, np.ndarray | Non
 
 
 def pair_scores(pairs: Pairs, things: Mapping[str, np.ndarray | None], where: str) -> np.ndarray:
-    """Scores [P] of pairs of codes [d], their cosine, or of shapes [V, 3], minus their distance; with a None less than
-    any other.
+    """Scores [P] of pairs of codes [d], their cosine, or of shapes [V, 3], minus their distance; with a None -inf,
+    which no threshold accepts.
 
     Raises:
       ValueError: things of different shapes, codes of length 0, NaN.
@@ -74,12 +76,10 @@ def pair_scores(pairs: Pairs, things: Mapping[str, np.ndarray | None], where: st
         if not np.isfinite(thing).all() or not thing.any():
             raise ValueError(f"{where}: {name}: {'NaN or infinite' if thing.any() else 'only zeros'}, expected numbers")
     likeness = cosine if len(next(iter(shapes))) == 1 else closeness
-    scores = np.array([likeness(known[a], known[b]) if a in known and b in known else np.nan
+    scores = np.array([likeness(known[a], known[b]) if a in known and b in known else -np.inf
                        for a, b in zip(pairs.first, pairs.second, strict=True)])
-    unknown = np.isnan(scores)
-    if unknown.all():
+    if np.isneginf(scores).all():
         raise ValueError(f"{where}: no pair has two faces")
-    scores[unknown] = np.min(scores[~unknown]) - 1.0
     return scores
 
 
@@ -109,20 +109,32 @@ def fold_decisions(scores: np.ndarray, same: np.ndarray, fold: np.ndarray) -> np
 
 def best_threshold(scores: np.ndarray, same: np.ndarray) -> float:
     """The threshold of the greatest plain accuracy."""
-    far, tar, thresholds = recognition.roc(scores, same)
+    far, tar, thresholds = roc(scores, same)
     positives = np.sum(same)
     accuracy = tar * positives + (1 - far) * (len(same) - positives)
-    best = int(np.argmax(accuracy))
+    thresholds = thresholds[thresholds > -np.inf]
+    best = int(np.argmax(accuracy[:len(thresholds)]))
     if best == 0:
-        return np.nextafter(thresholds[1], np.inf)
+        return np.nextafter(thresholds[1], np.inf) if len(thresholds) > 1 else np.inf
     return (thresholds[best] + thresholds[min(best + 1, len(thresholds) - 1)]) / 2
+
+
+def roc(scores: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`recognition.roc` of pairs of which some, -inf, are accepted at no threshold: from the rates of the lowest score
+    the curve goes on to a false-accept rate of 1 without gaining a true accept."""
+    lost = np.isneginf(scores)
+    if not lost.any():
+        return recognition.roc(scores, same)
+    refused = np.min(scores[~lost], initial=0.0) - 1
+    far, tar, thresholds = recognition.roc(np.where(lost, refused, scores), same)
+    return np.append(far[:-1], 1.0), np.append(tar[:-1], tar[-2]), np.append(thresholds[:-1], -np.inf)
 
 
 def _estimates(scores, pairs, correct, seed):
     folds = np.array([correct[pairs.fold == number].mean() for number in np.unique(pairs.fold)])
 
     def over_all(rows):
-        far, tar, _ = recognition.roc(scores[rows], pairs.same[rows])
+        far, tar, _ = roc(scores[rows], pairs.same[rows])
         accepted = [tar[far <= rate * (1 + 1e-12)].max() for rate in RATES]  # ratios of counts: whatever the rounding
         return 100 * np.array([correct[rows].mean(), *accepted, recognition.equal_error_rate(far, tar),
                                np.trapezoid(tar, far)])
