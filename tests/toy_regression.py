@@ -103,7 +103,7 @@ class SplitRegression(ToyRegression):
         groups = jax.lax.all_gather(batch["id"] % GROUPS, AXIS, tiled=True)
         own = groups - len(params["bias"]) * jax.lax.axis_index(AXIS)
         mine = (own >= 0) & (own < len(params["bias"]))
-        everyone = jax.lax.psum(params["bias"][jnp.where(mine, own, 0), 0] * mine, AXIS)
+        everyone = jax.lax.psum(jnp.where(mine, params["bias"][jnp.where(mine, own, 0), 0], 0.0), AXIS)
         count = len(batch["id"])
         return jax.lax.dynamic_slice_in_dim(everyone, count * jax.lax.axis_index(AXIS), count)
 

@@ -23,7 +23,7 @@ def texture(key: jax.Array, size: int) -> jax.Array:
 
 def ellipse(size: int, centre: jax.Array, radii: jax.Array, angle: jax.Array, edge: float = 1.0) -> jax.Array:
     """Coverage [size, size] in [0, 1] of an ellipse (pixels, radians), its edge about `edge` pixels soft."""
-    axis = jnp.arange(size) + 0.5
+    axis = jnp.arange(size, dtype=jnp.float32) + 0.5
     x, y = axis[None, :] - centre[0], axis[:, None] - centre[1]
     cosine, sine = jnp.cos(angle), jnp.sin(angle)
     u, v = (x * cosine + y * sine) / radii[0], (y * cosine - x * sine) / radii[1]
@@ -49,4 +49,4 @@ def occluder(key: jax.Array, size: int, probability: float) -> tuple[jax.Array, 
     centre = size * (0.5 + reach * jnp.stack([jnp.cos(direction), jnp.sin(direction)]))
     radius = size * jax.random.uniform(radii, (2,), minval=0.05, maxval=0.25)
     cover = ellipse(size, centre, radius, jax.random.uniform(angle) * jnp.pi)
-    return texture(colour, size), cover * jax.random.bernoulli(present, probability)
+    return texture(colour, size), jnp.where(jax.random.bernoulli(present, probability), cover, 0.0)

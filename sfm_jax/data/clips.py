@@ -48,5 +48,5 @@ class SyntheticClips:
 def _key_weights(time):
     """Times [B] in [0, 1] -> how much of each key is shown [B, KEYS]: two at a time, the head at rest at each."""
     place = time * (KEYS - 1)
-    distance = jnp.clip(jnp.abs(place[:, None] - jnp.arange(KEYS)), 0, 1)
+    distance = jnp.clip(jnp.abs(place[:, None] - jnp.arange(KEYS, dtype=place.dtype)), 0, 1)
     return 1 - distance**2 * (3 - 2 * distance)

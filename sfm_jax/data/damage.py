@@ -38,7 +38,8 @@ def blur(image: jax.Array, sigma: jax.Array) -> jax.Array:
 
 
 def _gaussian_matrix(size, sigma):
-    away = jnp.arange(size)[:, None] - jnp.arange(size)[None, :]
+    place = jnp.arange(size, dtype=jnp.float32)
+    away = place[:, None] - place[None, :]
     weights = jnp.exp(-0.5 * (away / jnp.maximum(sigma, 1e-2)) ** 2)
     return weights / weights.sum(1, keepdims=True)
 

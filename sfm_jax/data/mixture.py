@@ -49,7 +49,7 @@ class SyntheticPart:
             record = self.photos.shoot(scenes._replace(**{name: getattr(own, name) for name in OWN}))
         else:
             record = self.photos(batch["id"])
-        seen = {"normals": record["normals"] * (record["mask"] > 0.9)[..., None]} if surface else {}
+        seen = {"normals": jnp.where(record["mask"][..., None] > 0.9, record["normals"], 0.0)} if surface else {}
         return {name: record[name] for name in FIELDS} | seen
 
 
@@ -104,6 +104,7 @@ class Mixture:
         return Zipped({name: batches(part.length, sizes[name] // part.rows, len(sizes) * seed + number, part.load)
                        for number, (name, part) in enumerate(self._parts.items())})
 
+    @jax.named_scope("input")
     def records(self, batch: dict, surface: bool = False) -> dict:
         """One photo record of a batch, images float32 in [0, 1]; labels that a part does not carry are masked.
 

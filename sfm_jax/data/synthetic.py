@@ -199,7 +199,8 @@ class SyntheticPhotos:
         active, strength, even = jax.random.split(key, 3)
         # The sum of two exponentials is a gamma variable; jax.random.gamma samples by rejection, in slow loops.
         code = jnp.minimum(c.expression / 2 * jax.random.exponential(strength, (2, count)).sum(0), 1.0)
-        code = code * jax.random.bernoulli(active, min(c.active / max(count, 1), 1.0), (count,)) * self._allowed
+        code = jnp.where(jax.random.bernoulli(active, min(c.active / max(count, 1), 1.0), (count,)), code, 0.0)
+        code = code * self._allowed
         return jnp.where(jax.random.bernoulli(even, 0.8), code[self._partner], code)
 
     def _albedo(self, scene):
@@ -250,7 +251,7 @@ def _hair(key):
     bald, grey, dark, shade = jax.random.split(key, 4)
     colour = jnp.where(jax.random.bernoulli(grey, 0.2), jnp.array([0.45, 0.43, 0.4]), jnp.array([0.3, 0.17, 0.07]))
     colour = colour * jnp.exp(-2.5 * jax.random.uniform(dark)) * jnp.exp(0.1 * jax.random.normal(shade, (3,)))
-    return jnp.append(colour, jax.random.bernoulli(bald, 0.85))
+    return jnp.append(colour, jax.random.bernoulli(bald, 0.85).astype(jnp.float32))
 
 
 def _light(key):

@@ -1,22 +1,23 @@
 """Neighbourhoods on triangle meshes: host-side NumPy, computed once per topology."""
 
 import numpy as np
+from jaxtyping import Float, Int, Integer
 
 from sfm_jax.geometry.mesh import edge_list
 
 
-def neighbour_table(triangles: np.ndarray, vertex_count: int) -> np.ndarray:
+def neighbour_table(triangles: Integer[np.ndarray, "F 3"], vertex_count: int) -> Int[np.ndarray, "{vertex_count} n"]:
     """[V, n] int32: each vertex's edge neighbours, rising, padded by the vertex itself; n is the largest degree."""
     return pair_table(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), vertex_count)
 
 
-def face_table(triangles: np.ndarray) -> np.ndarray:
+def face_table(triangles: Integer[np.ndarray, "F 3"]) -> Int[np.ndarray, "F n"]:
     """[F, n] int32: the triangles that share a side with each of triangles [F, 3], rising, padded by itself."""
     pairs = edge_list(triangles).faces
     return pair_table(pairs[(pairs >= 0).all(1)], len(triangles))
 
 
-def pair_table(pairs: np.ndarray, count: int) -> np.ndarray:
+def pair_table(pairs: Integer[np.ndarray, "N 2"], count: int) -> Int[np.ndarray, "{count} n"]:
     """[count, n] int32: what each of `count` things is paired with in pairs [N, 2], rising, padded by itself."""
     directed = np.unique(np.concatenate([pairs, pairs[:, ::-1]]), axis=0)
     degree = np.bincount(directed[:, 0], minlength=count)
@@ -27,7 +28,7 @@ def pair_table(pairs: np.ndarray, count: int) -> np.ndarray:
     return table
 
 
-def vertex_areas(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+def vertex_areas(vertices: Float[np.ndarray, "V 3"], triangles: Integer[np.ndarray, "F 3"]) -> Float[np.ndarray, " V"]:
     """[V] float64: a third of the area of the triangles at each vertex, in squared units of `vertices` [V, 3]."""
     corners = vertices[triangles].astype(np.float64)
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])

@@ -2,11 +2,15 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from sfm_jax.array_types import AnyArray, Number, Points
 
 
 def procrustes(
-    source: jax.Array, target: jax.Array, weights: jax.Array | None = None, scale: bool = False
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+    source: Float[AnyArray, "P 3"], target: Float[AnyArray, "P 3"], weights: Float[AnyArray, " P"] | None = None,
+    scale: bool = False,
+) -> tuple[Float[Array, "3 3"], Float[Array, "3"], Float[Array, ""]]:
     """The rotation, translation (and scale) that best move `source` onto `target`.
 
     Minimises sum_p w_p |s R source_p + t - target_p|^2 over proper rotations: a mirrored target gives the best
@@ -38,12 +42,12 @@ def procrustes(
 
 
 def apply_similarity(
-    points: jax.Array, rotation: jax.Array, translation: jax.Array, scale: jax.Array | float = 1.0
-) -> jax.Array:
+    points: Points, rotation: Float[AnyArray, "3 3"], translation: Float[AnyArray, "3"], scale: Number = 1.0
+) -> Float[Array, "*batch 3"]:
     """scale * rotation @ point + translation for points [..., 3]."""
     return scale * _dot(points, rotation.T) + translation
 
 
-def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
+def _dot(a: Float[AnyArray, "*batch n"], b: Float[AnyArray, "..."]) -> Float[Array, "..."]:
     # Accelerators multiply float32 in reduced precision by default: 1e-3 of a face is 0.2 mm.
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)

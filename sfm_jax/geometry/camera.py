@@ -9,30 +9,38 @@ buffer may interpolate it) and measured in pixels at the object's origin.
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
+from sfm_jax.array_types import AnyArray, Number, Numbers, Points, Rotation
 from sfm_jax.geometry.vector import normalise
 
 BEHIND = -1e30  # nearness of a point that is not in front of a perspective camera: its triangles are not drawn
 NEAR = 1.0  # mm: the nearest distance that a perspective camera sees
 
 
-def to_camera(vertices: jax.Array, rotation: jax.Array, translation: jax.Array) -> jax.Array:
+def to_camera(
+    vertices: Points, rotation: Float[AnyArray, "3 3"], translation: Float[AnyArray, "3"]
+) -> Float[Array, "*batch 3"]:
     """rotation [3, 3] @ vertex + translation [3] for vertices [..., V, 3]."""
     return jnp.matmul(vertices, rotation.T, precision=jax.lax.Precision.HIGHEST) + translation
 
 
-def orthographic(points: jax.Array, scale: jax.Array, centre: jax.Array) -> jax.Array:
+def orthographic(points: Points, scale: Number, centre: Float[AnyArray, "2"]) -> Float[Array, "*batch 3"]:
     """(c_x + s x, c_y - s y, s z): parallel rays, s pixels per millimetre, (0, 0) seen at pixel `centre` [2]."""
     x, y, z = jnp.moveaxis(points, -1, 0)
     return jnp.stack([centre[0] + scale * x, centre[1] - scale * y, scale * z], -1)
 
 
-def weak_perspective(points: jax.Array, focal: jax.Array, centre: jax.Array, distance: jax.Array) -> jax.Array:
+def weak_perspective(
+    points: Points, focal: Number, centre: Float[AnyArray, "2"], distance: Number
+) -> Float[Array, "*batch 3"]:
     """Orthographic at the scale that a perspective camera with `focal` pixels has at `distance` millimetres."""
     return orthographic(points, focal / distance, centre)
 
 
-def perspective(points: jax.Array, focal: jax.Array, centre: jax.Array, distance: jax.Array) -> jax.Array:
+def perspective(
+    points: Points, focal: Number, centre: Float[AnyArray, "2"], distance: Number
+) -> Float[Array, "*batch 3"]:
     """(c_x + f x / d, c_y - f y / d, f D / d) with d = -z: the pinhole camera in the origin, looking along -z.
 
     D is `distance`, the depth at which nearness is to count pixels (no gradient). Points nearer than NEAR get the
@@ -50,24 +58,24 @@ def perspective(points: jax.Array, focal: jax.Array, centre: jax.Array, distance
 class Orthographic:
     """rotation [3, 3], translation [3] mm, scale [] pixels per mm, centre [2] pixels."""
 
-    rotation: jax.Array
-    translation: jax.Array
-    scale: jax.Array
-    centre: jax.Array
+    rotation: Rotation
+    translation: Float[AnyArray, "*batch 3"]
+    scale: Numbers
+    centre: Float[AnyArray, "*batch 2"]
 
-    def project(self, vertices: jax.Array) -> jax.Array:
+    def project(self, vertices: Points) -> Float[Array, "*batch 3"]:
         """World vertices [..., V, 3] mm to (x px, y px, nearness)."""
         return orthographic(to_camera(vertices, self.rotation, self.translation), self.scale, self.centre)
 
-    def unproject(self, depth: jax.Array) -> jax.Array:
+    def unproject(self, depth: Float[AnyArray, "H W"]) -> Float[Array, "H W 3"]:
         """Camera-space points [H, W, 3] mm of a depth image [H, W] (-z in mm)."""
         return _parallel_points(depth, self.scale, self.centre)
 
-    def towards_eye(self, positions: jax.Array) -> jax.Array:
+    def towards_eye(self, positions: Points) -> Float[Array, "*batch 3"]:
         """Unit vectors [..., 3] from camera-space positions [..., 3] to the viewer: +z, the rays are parallel."""
         return jnp.broadcast_to(jnp.array([0.0, 0.0, 1.0], positions.dtype), positions.shape)
 
-    def crop(self, corner: jax.Array, zoom: jax.Array) -> "Orthographic":
+    def crop(self, corner: Float[AnyArray, "2"], zoom: Number) -> "Orthographic":
         """The camera of the image cut at pixel `corner` [2] and then enlarged `zoom` times."""
         return self.replace(scale=self.scale * zoom, centre=(self.centre - corner) * zoom)
 
@@ -81,25 +89,25 @@ class Orthographic:
 class WeakPerspective:
     """rotation [3, 3], translation [3] mm (the object's origin: z < 0), focal [] pixels, centre [2] pixels."""
 
-    rotation: jax.Array
-    translation: jax.Array
-    focal: jax.Array
-    centre: jax.Array
+    rotation: Rotation
+    translation: Float[AnyArray, "*batch 3"]
+    focal: Numbers
+    centre: Float[AnyArray, "*batch 2"]
 
-    def project(self, vertices: jax.Array) -> jax.Array:
+    def project(self, vertices: Points) -> Float[Array, "*batch 3"]:
         """World vertices [..., V, 3] mm to (x px, y px, nearness), all at the scale of the object's origin."""
         points = to_camera(vertices, self.rotation, self.translation)
         return weak_perspective(points, self.focal, self.centre, -self.translation[2])
 
-    def unproject(self, depth: jax.Array) -> jax.Array:
+    def unproject(self, depth: Float[AnyArray, "H W"]) -> Float[Array, "H W 3"]:
         """Camera-space points [H, W, 3] mm of a depth image [H, W] (-z in mm)."""
         return _parallel_points(depth, self.focal / -self.translation[2], self.centre)
 
-    def towards_eye(self, positions: jax.Array) -> jax.Array:
+    def towards_eye(self, positions: Points) -> Float[Array, "*batch 3"]:
         """Unit vectors [..., 3] from camera-space positions [..., 3] to the viewer: +z, the rays are parallel."""
         return jnp.broadcast_to(jnp.array([0.0, 0.0, 1.0], positions.dtype), positions.shape)
 
-    def crop(self, corner: jax.Array, zoom: jax.Array) -> "WeakPerspective":
+    def crop(self, corner: Float[AnyArray, "2"], zoom: Number) -> "WeakPerspective":
         """The camera of the image cut at pixel `corner` [2] and then enlarged `zoom` times."""
         return self.replace(focal=self.focal * zoom, centre=(self.centre - corner) * zoom)
 
@@ -108,26 +116,26 @@ class WeakPerspective:
 class Perspective:
     """rotation [3, 3], translation [3] mm (the object's origin: z < 0), focal [] pixels, centre [2] pixels."""
 
-    rotation: jax.Array
-    translation: jax.Array
-    focal: jax.Array
-    centre: jax.Array
+    rotation: Rotation
+    translation: Float[AnyArray, "*batch 3"]
+    focal: Numbers
+    centre: Float[AnyArray, "*batch 2"]
 
-    def project(self, vertices: jax.Array) -> jax.Array:
+    def project(self, vertices: Points) -> Float[Array, "*batch 3"]:
         """World vertices [..., V, 3] mm to (x px, y px, nearness); see `perspective` for points behind."""
         points = to_camera(vertices, self.rotation, self.translation)
         return perspective(points, self.focal, self.centre, -self.translation[2])
 
-    def unproject(self, depth: jax.Array) -> jax.Array:
+    def unproject(self, depth: Float[AnyArray, "H W"]) -> Float[Array, "H W 3"]:
         """Camera-space points [H, W, 3] mm of a depth image [H, W] (-z in mm)."""
         right, up = _rays(depth.shape, self.centre)
         return jnp.stack([right * depth / self.focal, up * depth / self.focal, -depth], -1)
 
-    def towards_eye(self, positions: jax.Array) -> jax.Array:
+    def towards_eye(self, positions: Points) -> Float[Array, "*batch 3"]:
         """Unit vectors [..., 3] from camera-space positions [..., 3] to the pinhole."""
         return normalise(-positions)
 
-    def crop(self, corner: jax.Array, zoom: jax.Array) -> "Perspective":
+    def crop(self, corner: Float[AnyArray, "2"], zoom: Number) -> "Perspective":
         """The camera of the image cut at pixel `corner` [2] and then enlarged `zoom` times."""
         return self.replace(focal=self.focal * zoom, centre=(self.centre - corner) * zoom)
 
@@ -135,7 +143,7 @@ class Perspective:
 Camera = Orthographic | WeakPerspective | Perspective
 
 
-def _rays(image_size: tuple[int, int], centre: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _rays(image_size: tuple[int, int], centre: Float[AnyArray, "2"]) -> tuple[Float[Array, "H W"], Float[Array, "H W"]]:
     """Pixels [H, W] to the right of and above `centre`, at every pixel's centre."""
     height, width = image_size
     right = jnp.arange(width, dtype=jnp.float32) + 0.5 - centre[0]
@@ -143,13 +151,17 @@ def _rays(image_size: tuple[int, int], centre: jax.Array) -> tuple[jax.Array, ja
     return jnp.broadcast_to(right, image_size), jnp.broadcast_to(up[:, None], image_size)
 
 
-def _parallel_points(depth: jax.Array, scale: jax.Array, centre: jax.Array) -> jax.Array:
+def _parallel_points(
+    depth: Float[AnyArray, "H W"], scale: Number, centre: Float[AnyArray, "2"]
+) -> Float[Array, "H W 3"]:
     right, up = _rays(depth.shape, centre)
     return jnp.stack([right / scale, up / scale, -depth], -1)
 
 
-def frame(vertices: jax.Array, image_size: tuple[int, int], rotation: jax.Array, fill: float = 0.8,
-          field_of_view: float | None = None) -> Camera:
+def frame(
+    vertices: Float[AnyArray, "V 3"], image_size: tuple[int, int], rotation: Float[AnyArray, "3 3"], fill: float = 0.8,
+    field_of_view: float | None = None,
+) -> Camera:
     """A camera that shows all of `vertices` [V, 3] at any rotation, the bounding sphere filling `fill` of the image.
 
     Orthographic, or perspective with a vertical `field_of_view` in degrees. image_size is (height, width).

@@ -2,21 +2,22 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
+from sfm_jax.array_types import Triangles, Vertices
 from sfm_jax.geometry.vector import cross, normalise
 
 
 class Edges(NamedTuple):
     """Undirected edges of a mesh: vertices [E, 2] int32 (smaller first), faces [E, 2] int32 (-1: none)."""
 
-    vertices: np.ndarray
-    faces: np.ndarray
+    vertices: Int[np.ndarray, "E 2"]
+    faces: Int[np.ndarray, "E 2"]
 
 
-def triangle_normals(vertices: jax.Array, triangles: np.ndarray) -> jax.Array:
+def triangle_normals(vertices: Vertices, triangles: Triangles) -> Float[Array, "*batch F 3"]:
     """Cross products [..., F, 3] of the triangles' sides: outward for counter-clockwise triangles, twice the area long.
 
     vertices [..., V, 3], triangles [F, 3]. Normalise for unit normals; a collapsed triangle gives zero.
@@ -25,12 +26,12 @@ def triangle_normals(vertices: jax.Array, triangles: np.ndarray) -> jax.Array:
     return cross(b - a, c - a)
 
 
-def vertex_normals(vertices: jax.Array, triangles: np.ndarray) -> jax.Array:
+def vertex_normals(vertices: Vertices, triangles: Triangles) -> Float[Array, "*batch V 3"]:
     """Unit normals [..., V, 3], area-weighted (Gouraud 1971); zero where no triangle gives one, never NaN."""
     return normalise(_accumulate(triangle_normals(vertices, triangles), triangles, vertices.shape[-2]))
 
 
-def vertex_areas(vertices: jax.Array, triangles: np.ndarray) -> jax.Array:
+def vertex_areas(vertices: Vertices, triangles: Triangles) -> Float[Array, "*batch V"]:
     """[..., V]: a third of the area of the triangles at each vertex, in squared units of `vertices`."""
     normals = triangle_normals(vertices, triangles)
     squared = jnp.sum(normals**2, -1, keepdims=True)
@@ -39,7 +40,7 @@ def vertex_areas(vertices: jax.Array, triangles: np.ndarray) -> jax.Array:
     return _accumulate(thirds, triangles, vertices.shape[-2])[..., 0]
 
 
-def edge_list(triangles: np.ndarray) -> Edges:
+def edge_list(triangles: Triangles) -> Edges:
     """Every edge with the one or two faces beside it.
 
     An edge of three or more faces (not a manifold) appears once for each pair of faces in rising order, the last

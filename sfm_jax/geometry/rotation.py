@@ -8,13 +8,15 @@ gimbal lock included.
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
+from sfm_jax.array_types import AnyArray, Rotation
 from sfm_jax.geometry.vector import cross, normalise, safe_norm
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
-def rotation_from_6d(six: jax.Array) -> jax.Array:
+def rotation_from_6d(six: Float[AnyArray, "*batch 6"]) -> Float[Array, "*batch 3 3"]:
     """[..., 6] -> [..., 3, 3]: the first two columns, orthonormalised (Zhou et al., CVPR 2019, equation 15).
 
     Continuous and onto, hence the parametrisation for networks. Parallel or zero columns have no direction: they
@@ -25,12 +27,12 @@ def rotation_from_6d(six: jax.Array) -> jax.Array:
     return jnp.stack([first, second, cross(first, second)], -1)
 
 
-def rotation_to_6d(rotation: jax.Array) -> jax.Array:
+def rotation_to_6d(rotation: Rotation) -> Float[Array, "*batch 6"]:
     """[..., 3, 3] -> [..., 6]: the first two columns, so that `rotation_from_6d` inverts it."""
     return jnp.concatenate([rotation[..., 0], rotation[..., 1]], -1)
 
 
-def rotation_from_euler(degrees: jax.Array) -> jax.Array:
+def rotation_from_euler(degrees: Float[AnyArray, "*batch 3"]) -> Float[Array, "*batch 3 3"]:
     """Degrees [..., 3] (yaw, pitch, roll) -> [..., 3, 3] = R_y(yaw) R_x(pitch) R_z(roll)."""
     angles = jnp.deg2rad(degrees)
     (cy, cp, cr), (sy, sp, sr) = (jnp.moveaxis(f(angles), -1, 0) for f in (jnp.cos, jnp.sin))
@@ -42,7 +44,7 @@ def rotation_from_euler(degrees: jax.Array) -> jax.Array:
     return jnp.stack([jnp.stack(row, -1) for row in rows], -2)
 
 
-def rotation_to_euler(rotation: jax.Array) -> jax.Array:
+def rotation_to_euler(rotation: Rotation) -> Float[Array, "*batch 3"]:
     """[..., 3, 3] -> degrees [..., 3] (yaw, pitch, roll), pitch within +-90.
 
     At gimbal lock (pitch = +-90) only yaw -+ roll is defined: roll is 0 there and its gradient is zero.
@@ -60,7 +62,7 @@ def rotation_to_euler(rotation: jax.Array) -> jax.Array:
     return jnp.rad2deg(jnp.stack([yaw, pitch, roll], -1))
 
 
-def rotation_from_axis_angle(vector: jax.Array) -> jax.Array:
+def rotation_from_axis_angle(vector: Float[AnyArray, "*batch 3"]) -> Float[Array, "*batch 3 3"]:
     """[..., 3] (axis times radians) -> [..., 3, 3]: Rodrigues' formula, by its Taylor series near zero."""
     squared = jnp.sum(vector**2, -1)
     small = squared < 1e-4
@@ -73,7 +75,7 @@ def rotation_from_axis_angle(vector: jax.Array) -> jax.Array:
     return eye + first[..., None, None] * _skew(vector) - second[..., None, None] * tangent
 
 
-def rotation_to_axis_angle(rotation: jax.Array) -> jax.Array:
+def rotation_to_axis_angle(rotation: Rotation) -> Float[Array, "*batch 3"]:
     """[..., 3, 3] -> [..., 3], angle in [0, pi]; at pi one of the two opposite axes.
 
     By way of the quaternion whose largest component divides, which is accurate at every angle.
@@ -88,7 +90,7 @@ def rotation_to_axis_angle(rotation: jax.Array) -> jax.Array:
     return ratio[..., None] * imaginary
 
 
-def rotation_angle(first: jax.Array, second: jax.Array) -> jax.Array:
+def rotation_angle(first: Rotation, second: Rotation) -> Float[Array, "*batch"]:
     """Degrees [...] in [0, 180] between two rotations [..., 3, 3]; the gradient at equality is zero, not NaN."""
     relative = jnp.matmul(first, jnp.swapaxes(second, -1, -2), precision=_HIGHEST)
     return jnp.rad2deg(safe_norm(rotation_to_axis_angle(relative)))

@@ -2,12 +2,13 @@
 
 import numpy as np
 import scipy.sparse
+from jaxtyping import Float, Integer
 from scipy.sparse.linalg import splu
 
 from sfm_jax.geometry.mesh import edge_list
 
 
-def umbrella_matrix(triangles: np.ndarray, vertex_count: int) -> scipy.sparse.csr_matrix:
+def umbrella_matrix(triangles: Integer[np.ndarray, "F 3"], vertex_count: int) -> scipy.sparse.csr_matrix:
     """[V, V]: a vertex's value less the mean of its neighbours' (Taubin 1995); zero where there are none."""
     edges = np.unique(edge_list(triangles).vertices, axis=0)
     adjacent = scipy.sparse.coo_matrix((np.ones(len(edges)), edges.T), shape=(vertex_count, vertex_count)).tocsr()
@@ -17,7 +18,9 @@ def umbrella_matrix(triangles: np.ndarray, vertex_count: int) -> scipy.sparse.cs
     return (used - scipy.sparse.diags(1 / np.maximum(degree, 1)) @ adjacent).tocsr()
 
 
-def curvature_matrix(vertices: np.ndarray, triangles: np.ndarray) -> scipy.sparse.csr_matrix:
+def curvature_matrix(
+    vertices: Float[np.ndarray, "V 3"], triangles: Integer[np.ndarray, "F 3"]
+) -> scipy.sparse.csr_matrix:
     """[V, V]: about minus the Laplacian, per squared unit of vertices [V, 3], of a field, whatever the mesh's density:
     `umbrella_matrix` times 4 over the mean square of a vertex's edges. Exact for quadratic fields on even meshes."""
     edges = np.unique(edge_list(triangles).vertices, axis=0)
@@ -27,16 +30,20 @@ def curvature_matrix(vertices: np.ndarray, triangles: np.ndarray) -> scipy.spars
     return (scipy.sparse.diags(factor) @ umbrella_matrix(triangles, len(vertices))).tocsr()
 
 
-def place_matrix(triangles: np.ndarray, which: np.ndarray, barycentric: np.ndarray,
-                 vertex_count: int) -> scipy.sparse.csr_matrix:
+def place_matrix(
+    triangles: Integer[np.ndarray, "F 3"], which: Integer[np.ndarray, " N"], barycentric: Float[np.ndarray, "N 3"],
+    vertex_count: int,
+) -> scipy.sparse.csr_matrix:
     """[N, V]: of values at the vertices, those at the points `barycentric` [N, 3] of the triangles `which` [N]."""
     corners = np.asarray(triangles)[which]
     return scipy.sparse.csr_matrix((barycentric.ravel(), corners.ravel(), np.arange(0, corners.size + 1, 3)),
                                    shape=(len(corners), vertex_count))
 
 
-def smooth_field(places: scipy.sparse.spmatrix, targets: np.ndarray, weights: np.ndarray,
-                 laplacian: scipy.sparse.spmatrix, stiffness: float, anchor: float = 0.0) -> np.ndarray:
+def smooth_field(
+    places: scipy.sparse.spmatrix, targets: Float[np.ndarray, "N C"], weights: Float[np.ndarray, " N"],
+    laplacian: scipy.sparse.spmatrix, stiffness: float, anchor: float = 0.0,
+) -> Float[np.ndarray, "V C"]:
     """The field f [V, C] of least sum_n w_n |(places f - targets)_n|^2 + stiffness |laplacian f|^2 + anchor |f|^2.
 
     Args:

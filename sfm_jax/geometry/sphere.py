@@ -5,11 +5,14 @@ All functions work on one vector [d] or, along the last axis, on any leading sha
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from sfm_jax.array_types import AnyArray, Number, Numbers
 
 _TINY = 1e-12
 
 
-def normalise(vector: jax.Array) -> jax.Array:
+def normalise(vector: Float[AnyArray, "*batch d"]) -> Float[Array, "*batch d"]:
     """vector / |vector|, with a zero (not NaN) gradient at the origin, where the north pole e_1 is returned."""
     squared = jnp.sum(vector * vector, axis=-1, keepdims=True)
     is_zero = squared <= _TINY**2
@@ -18,23 +21,25 @@ def normalise(vector: jax.Array) -> jax.Array:
     return jnp.where(is_zero, pole, unit)
 
 
-def angle(a: jax.Array, b: jax.Array) -> jax.Array:
+def angle(a: Float[AnyArray, "*batch d"], b: Float[AnyArray, "*batch d"]) -> Float[Array, "*batch"]:
     """Geodesic distance in radians between unit vectors: 2 atan2(|a - b|, |a + b|), exact at 0 and pi (Kahan)."""
     return 2.0 * jnp.arctan2(_norm(a - b), _norm(a + b))
 
 
-def slerp(a: jax.Array, b: jax.Array, t: jax.Array | float) -> jax.Array:
+def slerp(
+    a: Float[AnyArray, "*batch d"], b: Float[AnyArray, "*batch d"], t: Numbers
+) -> Float[Array, "*batch d"]:
     """The point at fraction t of the geodesic from unit vector a to b (Shoemake 1985)."""
     return exponential(a, jnp.asarray(t) * logarithm(a, b))
 
 
-def exponential(base: jax.Array, tangent: jax.Array) -> jax.Array:
+def exponential(base: Float[AnyArray, "*batch d"], tangent: Float[AnyArray, "*batch d"]) -> Float[Array, "*batch d"]:
     """exp_base(tangent) = cos|v| base + sin|v| v/|v|: walk |v| radians from `base` along `tangent`."""
     length = _norm(tangent)[..., None]
     return normalise(jnp.cos(length) * base + jnp.sinc(length / jnp.pi) * tangent)
 
 
-def logarithm(base: jax.Array, point: jax.Array) -> jax.Array:
+def logarithm(base: Float[AnyArray, "*batch d"], point: Float[AnyArray, "*batch d"]) -> Float[Array, "*batch d"]:
     """log_base(point): the tangent vector at `base` whose exponential is `point`; its length is the angle.
 
     At the antipode every direction is shortest; zero is returned there, because none can be preferred.
@@ -47,12 +52,14 @@ def logarithm(base: jax.Array, point: jax.Array) -> jax.Array:
     return jnp.where(length <= 1e-7, tangent, direction * angle(base, point)[..., None])
 
 
-def sample_uniform(rng: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def sample_uniform(rng: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "..."]:
     """Uniform unit vectors of `shape` [..., d]: a normalised Gaussian (Muller 1959)."""
     return normalise(jax.random.normal(rng, shape))
 
 
-def sample_von_mises_fisher(rng: jax.Array, mean: jax.Array, concentration: float, count: int) -> jax.Array:
+def sample_von_mises_fisher(
+    rng: PRNGKeyArray, mean: Float[AnyArray, " d"], concentration: Number, count: int
+) -> Float[Array, "{count} d"]:
     """`count` draws [count, d] of the von Mises-Fisher law around the unit vector `mean` [d].
 
     Density proportional to exp(concentration mean.x). Wood's rejection sampler (1994), with a Beta proposal for

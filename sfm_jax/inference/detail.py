@@ -13,8 +13,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 from scipy.spatial import cKDTree
 
+from sfm_jax.array_types import AnyArray, Points
 from sfm_jax.data.damage import to_linear, to_srgb
 from sfm_jax.geometry.camera import Camera
 from sfm_jax.geometry.mesh import vertex_normals
@@ -43,11 +45,11 @@ class DenseFace(NamedTuple):
     """A coarse face on the dense mesh: vertices [V', 3] mm; normals [V', 3] unit; albedo [V', 3] linear RGB; camera;
     light coefficients [9, 3]."""
 
-    vertices: jax.Array
-    normals: jax.Array
-    albedo: jax.Array
+    vertices: Float[Array, "V 3"]
+    normals: Float[Array, "V 3"]
+    albedo: Float[Array, "V 3"]
     camera: Camera
-    light: jax.Array
+    light: Float[Array, "9 3"]
 
 
 class DetailSpace:
@@ -93,7 +95,7 @@ class DetailSpace:
         return DenseFace(vertices, vertex_normals(vertices, self.dense.triangles),
                          dense_vertices(face.albedo, self.dense), face.camera, face.light.coefficients)
 
-    def unwrap(self, face: Face, base: DenseFace, photo: jax.Array) -> Unwrapped:
+    def unwrap(self, face: Face, base: DenseFace, photo: Float[AnyArray, "S S 3"]) -> Unwrapped:
         """What a photo, sRGB [S, S, 3], shows of each texel: colour [U, U, 3] linear RGB, visible [U, U]."""
         points = face.camera.project(face.vertices)
         ids = visibility(points, self.model.topology.triangles, (self.image_size,) * 2, caps=self._coarse_caps,
@@ -123,7 +125,7 @@ class DetailSpace:
 
         return base._replace(light=jax.lax.scan(closer, base.light, None, ROUNDS)[0])
 
-    def maps(self, face: Face, base: DenseFace, seen: Unwrapped) -> jax.Array:
+    def maps(self, face: Face, base: DenseFace, seen: Unwrapped) -> Float[Array, "U U C"]:
         """What the network sees [U, U, CHANNELS], zero where nothing is visible: the difference of the photo and the
         coarse face in linear colours (3), the least rise along u and along v that would explain it (2), mm per mm, how
         much each would brighten the texel (2), and what is visible (1)."""
@@ -135,28 +137,30 @@ class DetailSpace:
         maps = jnp.concatenate([GAIN * difference, rises, GAIN * slopes, jnp.ones_like(rises[..., :1])], -1)
         return jnp.where(visible, maps, 0.0)
 
-    def fine_part(self, raw: jax.Array) -> jax.Array:
+    def fine_part(self, raw: Float[AnyArray, "*batch U U"]) -> Float[Array, "*batch U U"]:
         """A displacement [..., U, U] mm of what a network says: less what is broad, and masked."""
         if self._blur is None:
             return raw * self.mask
         broad = jnp.einsum("ij,...jk,lk->...il", self._blur, raw * self._free, self._blur) / self._share
         return (raw - broad) * self.mask
 
-    def displaced(self, base: DenseFace, displacement: jax.Array) -> jax.Array:
+    def displaced(self, base: DenseFace, displacement: Float[AnyArray, "U U"]) -> Float[Array, "V 3"]:
         """The dense mesh's vertices [V', 3] moved by a map [U, U] mm of `fine_part`."""
         offsets = map_to_vertices(displacement[..., None], self.dense)[:, 0]
         if self.direction == "normal":
             return base.vertices + offsets[:, None] * base.normals
         return displace(base.vertices, self.dense.triangles, offsets, base.camera)
 
-    def render(self, base: DenseFace, vertices: jax.Array, layers: jax.Array | None = None) -> Rendering:
+    def render(
+        self, base: DenseFace, vertices: Float[AnyArray, "V 3"], layers: Float[AnyArray, "V C"] | None = None
+    ) -> Rendering:
         """A dense mesh in the photo's pose, light and colours, hard edges. The fourth channel of its colours is how
         much of the face's skin is there; layers [V', C] follow."""
         parts = [base.albedo, self._skin] + ([] if layers is None else [layers])
         return render(vertices, self._fine, base.camera, (self.image_size,) * 2, albedo=jnp.concatenate(parts, 1),
                       light=SphericalHarmonics(base.light), edge_width=0.0, caps=self._caps, cull=True)
 
-    def over(self, seen: Rendering, photo: jax.Array) -> jax.Array:
+    def over(self, seen: Rendering, photo: Float[AnyArray, "S S 3"]) -> Float[Array, "S S 3"]:
         """The skin of a rendering over a photo, sRGB [S, S, 3]."""
         skin = seen.colour[..., 3:4]
         return to_srgb(skin * seen.colour[..., :3] + (1 - skin) * to_linear(photo))
@@ -172,7 +176,7 @@ class DetailSpace:
                 for axis in (frame.along_u, along_v)]
 
 
-def least_rise(difference: jax.Array, along_u: jax.Array, along_v: jax.Array) -> jax.Array:
+def least_rise(difference: Points, along_u: Points, along_v: Points) -> Float[Array, "*batch 2"]:
     """The rise [..., 2] along u and v that explains a difference of colours [..., 3] in least squares, drawn to none.
 
     along_u, along_v [..., 3]: what a rise of 1 does to the colours. One light says little of the direction across it;
@@ -185,7 +189,7 @@ def least_rise(difference: jax.Array, along_u: jax.Array, along_v: jax.Array) ->
     return jnp.stack([vv * u - uv * v, uu * v - uv * u], -1) / determinant[..., None]
 
 
-def shade(base: DenseFace, normals: jax.Array) -> jax.Array:
+def shade(base: DenseFace, normals: Float[AnyArray, "V 3"]) -> Float[Array, "V 3"]:
     """Linear RGB [V', 3] of the dense face's vertices with normals [V', 3] in the model's axes."""
     lit = jnp.matmul(harmonics(_turned(base, normals)), base.light, precision=jax.lax.Precision.HIGHEST)
     return base.albedo * lit

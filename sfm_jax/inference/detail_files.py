@@ -93,4 +93,4 @@ def _turntable(space, base, vertices):
         clayed = _of_clay(base, raking(70 * jnp.cos(phase)))
         return _picture(space, clayed._replace(camera=view(space.model, space.image_size, turn)), vertices)
 
-    return jax.lax.map(frame, jnp.arange(FRAMES) * (2 * jnp.pi / FRAMES))
+    return jax.lax.map(frame, jnp.arange(FRAMES, dtype=jnp.float32) * (2 * jnp.pi / FRAMES))

@@ -10,7 +10,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
+from sfm_jax.array_types import AnyArray, Numbers, Rotation
 from sfm_jax.data.crop import landmark_box
 from sfm_jax.geometry.camera import Orthographic
 from sfm_jax.morphable.model import MorphableModel, linear_shape
@@ -24,23 +26,23 @@ class FaceCodes(NamedTuple):
     rotation [3, 3]; log_scale []; shift [2], shares of the crop's side; light [9, 3], spherical harmonics.
     """
 
-    identity: jax.Array
-    expression: jax.Array
-    albedo: jax.Array
-    rotation: jax.Array
-    log_scale: jax.Array
-    shift: jax.Array
-    light: jax.Array
+    identity: Float[AnyArray, "*batch d"]
+    expression: Float[AnyArray, "*batch E"]
+    albedo: Float[AnyArray, "*batch A"]
+    rotation: Rotation
+    log_scale: Float[AnyArray, "*batch"]
+    shift: Float[AnyArray, "*batch 2"]
+    light: Float[AnyArray, "*batch 9 3"]
 
 
 class Face(NamedTuple):
     """neutral, vertices [B, V, 3] mm; landmarks [B, 68, 2] pixels; camera (batched); albedo [B, V, 3] linear RGB."""
 
-    neutral: jax.Array
-    vertices: jax.Array
-    landmarks: jax.Array
+    neutral: Float[Array, "B V 3"]
+    vertices: Float[Array, "B V 3"]
+    landmarks: Float[Array, "B 68 2"]
     camera: Orthographic
-    albedo: jax.Array
+    albedo: Float[Array, "B V 3"]
     light: SphericalHarmonics
 
 
@@ -49,9 +51,10 @@ class FaceDecoder:
     """Codes -> faces, with an identity basis that may be learned: mean [V, 3] and basis [d, V, 3] mm."""
 
     model: MorphableModel
-    mean: jax.Array
-    basis: jax.Array
+    mean: Float[AnyArray, "V 3"]
+    basis: Float[AnyArray, "d V 3"]
 
+    @jax.named_scope("decode")
     def __call__(self, codes: FaceCodes, size: int) -> Face:
         """Batched codes -> the faces they make in crops of `size` pixels."""
         neutral = linear_shape(self.mean, self.basis, codes.identity)
@@ -66,8 +69,9 @@ class FaceDecoder:
         return view(self.model, size, codes.rotation, codes.log_scale, codes.shift)
 
 
-def view(model: MorphableModel, size: int, rotation: jax.Array, log_scale: jax.Array = 0.0, shift: jax.Array = 0.0
-         ) -> Orthographic:
+def view(
+    model: MorphableModel, size: int, rotation: Rotation, log_scale: Numbers = 0.0, shift: Numbers = 0.0
+) -> Orthographic:
     """The camera of crops of `size` pixels that see a face turned by rotation [..., 3, 3], of the crop's size times
     exp(log_scale [...]), shift [..., 2] shares of the crop's side off its middle."""
     pivot, side = crop_frame(model)
@@ -83,7 +87,7 @@ def check_landmarks(model: MorphableModel, name: str) -> None:
                          "are cropped: convert the model again with --landmarks=FILE (python -m sfm_jax.convert -h)")
 
 
-def crop_frame(model: MorphableModel) -> tuple[np.ndarray, float]:
+def crop_frame(model: MorphableModel) -> tuple[Float[np.ndarray, "3"], float]:
     """The middle of the mean face's landmarks [3] in mm, and the side in mm of the crop around them. ValueError for a
     model without landmarks."""
     check_landmarks(model, f"model {model.name!r}")

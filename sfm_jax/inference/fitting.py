@@ -14,11 +14,14 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
+from sfm_jax.array_types import AnyArray, Number, Numbers
 from sfm_jax.geometry.mesh import vertex_normals
 from sfm_jax.geometry.rotation import rotation_from_axis_angle
 from sfm_jax.geometry.vector import cross, normalise
 from sfm_jax.inference.face import crop_frame
+from sfm_jax.inference.surface_points import SurfacePoints
 from sfm_jax.morphable.model import MorphableModel
 
 CAMERA = 6  # numbers of a frame's camera: rotation (3), log scale, shift (2)
@@ -31,12 +34,14 @@ class PointModel:
     """P points of a face model: mean [P, 3], identity [K, P, 3] and expression [E, P, 3], in units of the mean face's
     crop (`face.crop_frame`), from its middle; normals [P, 3] of the mean face, zero where nothing hides a point."""
 
-    mean: jax.Array
-    identity: jax.Array
-    expression: jax.Array
-    normals: jax.Array
+    mean: Float[AnyArray, "P 3"]
+    identity: Float[AnyArray, "K P 3"]
+    expression: Float[AnyArray, "E P 3"]
+    normals: Float[AnyArray, "P 3"]
 
-    def __call__(self, identity: jax.Array, expression: jax.Array) -> jax.Array:
+    def __call__(
+        self, identity: Float[AnyArray, "*#batch k"], expression: Float[AnyArray, "*#batch e"]
+    ) -> Float[Array, "*batch P 3"]:
         """Points [..., P, 3] of codes [..., K] and [..., E]."""
         dot = jnp.einsum
         return (self.mean + dot("...k,kpx->...px", identity, self.identity, precision=_HIGHEST)
@@ -47,10 +52,10 @@ class Prior(NamedTuple):
     """Where codes are expected: identity [K] and its deviation [K] or []; expression [F, E] (or [E]) and its
     deviation [E] or []. Activations stay within [low, high]."""
 
-    identity: jax.Array
-    identity_deviation: jax.Array
-    expression: jax.Array
-    expression_deviation: jax.Array
+    identity: Float[AnyArray, " K"]
+    identity_deviation: Numbers
+    expression: Float[AnyArray, "*frames E"]
+    expression_deviation: Numbers
     low: float = 0.0
     high: float = 1.0
 
@@ -60,14 +65,14 @@ class PointFit(NamedTuple):
     points [F, P, 2]: where the model's points are, shares of the crop's side from its corner; error []: root mean
     square distance to the observed ones, weighted; iterations []."""
 
-    identity: jax.Array
-    expression: jax.Array
-    rotation: jax.Array
-    log_scale: jax.Array
-    shift: jax.Array
-    points: jax.Array
-    error: jax.Array
-    iterations: jax.Array
+    identity: Float[Array, " K"]
+    expression: Float[Array, "F E"]
+    rotation: Float[Array, "F 3 3"]
+    log_scale: Float[Array, " F"]
+    shift: Float[Array, "F 2"]
+    points: Float[Array, "F P 2"]
+    error: Float[Array, ""]
+    iterations: Int[Array, ""]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +88,9 @@ class Settings:
     tolerance: float = 1e-4
 
 
-def point_model(model: MorphableModel, points=None, identities: int | None = None) -> PointModel:
+def point_model(
+    model: MorphableModel, points: Int[AnyArray, " P"] | SurfacePoints | None = None, identities: int | None = None
+) -> PointModel:
     """The points of a model that are observed.
 
     Args:
@@ -112,7 +119,9 @@ def standard_prior(model: PointModel, frames: int = 1, identity_deviation: float
                  jnp.zeros((frames, len(model.expression))), jnp.asarray(expression_deviation))
 
 
-def affine_pose(points: jax.Array, observed: jax.Array, weights: jax.Array):
+def affine_pose(
+    points: Float[AnyArray, "P 3"], observed: Float[AnyArray, "P 2"], weights: Float[AnyArray, " P"]
+) -> tuple[Float[Array, "3 3"], Float[Array, ""], Float[Array, "2"]]:
     """rotation [3, 3], log_scale [], shift [2] of points [P, 3] seen at [P, 2]: the affine camera of least squares, and
     the nearest weak perspective one. Exact for one that is; finite, and no more, of points that do not tell."""
     total = jnp.maximum(jnp.sum(weights), 1e-9)
@@ -130,8 +139,10 @@ def affine_pose(points: jax.Array, observed: jax.Array, weights: jax.Array):
     return rotation, jnp.log(scale), seen - 0.5 - place
 
 
-def fit_points(model: PointModel, observed: jax.Array, weights: jax.Array, prior: Prior,
-               settings: Settings = Settings()) -> PointFit:
+def fit_points(
+    model: PointModel, observed: Float[AnyArray, "F P 2"], weights: Float[AnyArray, "F P"], prior: Prior,
+    settings: Settings = Settings(),
+) -> PointFit:
     """One person in F frames, from points observed in each.
 
     Args:
@@ -176,8 +187,10 @@ def fit_points(model: PointModel, observed: jax.Array, weights: jax.Array, prior
     return PointFit(*state, projected + 0.5, error, count)
 
 
-def project(model: PointModel, identity: jax.Array, expression: jax.Array, rotation: jax.Array, log_scale: jax.Array,
-            shift: jax.Array) -> jax.Array:
+def project(
+    model: PointModel, identity: Float[AnyArray, " k"], expression: Float[AnyArray, " e"],
+    rotation: Float[AnyArray, "3 3"], log_scale: Number, shift: Float[AnyArray, "2"],
+) -> Float[Array, "P 2"]:
     """Where the points of one face are seen, [P, 2] shares of the crop's side from its corner; codes as FaceCodes."""
     state = _State(identity, expression[None], rotation[None], log_scale[None], shift[None])
     return _project(model, state)[0][0] + 0.5
@@ -207,7 +220,7 @@ class _Problem(NamedTuple):
                 + jnp.sum(((state.identity - prior.identity) / prior.identity_deviation) ** 2)
                 + jnp.sum(((state.expression - prior.expression) / prior.expression_deviation) ** 2))
 
-    def step(self, state: _State, damping: jax.Array, visible: jax.Array) -> _State:
+    def step(self, state: _State, damping: Number, visible: jax.Array) -> _State:
         """The state after a damped Gauss-Newton step. What is at a bound and wants beyond it stays there."""
         model, prior, settings = self.model, self.prior, self.settings
         squared, residual, (image, turned) = self._residuals(state)
@@ -231,7 +244,7 @@ class _Problem(NamedTuple):
         h_ll = h_ll + jnp.diag(jnp.concatenate([jnp.full(CAMERA, 1e-4), precision]))
         at_rest = (state.expression <= prior.low) & (g_l[:, CAMERA:] > 0)
         at_most = (state.expression >= prior.high) & (g_l[:, CAMERA:] < 0)
-        free = jnp.concatenate([jnp.ones((frames, CAMERA)), 1.0 - (at_rest | at_most)], 1)
+        free = jnp.concatenate([jnp.ones((frames, CAMERA)), (~(at_rest | at_most)).astype(jnp.float32)], 1)
         size = h_ll.shape[-1]
         h_ll = h_ll * free[:, :, None] * free[:, None] + jnp.eye(size) * (1 - free)[:, None]
         h_ll = h_ll + damping * jnp.eye(size) * jnp.diagonal(h_ll, axis1=1, axis2=2)[:, None]

@@ -2,9 +2,11 @@
 
 import dataclasses
 
-import jax
 import numpy as np
+from jaxtyping import Array, Float
+from ml_collections import ConfigDict
 
+from sfm_jax.array_types import AnyArray
 from sfm_jax.geometry import sphere
 from sfm_jax.morphable.model import MorphableModel
 from sfm_jax.morphable.sphere_model import SphereFaceModel, is_sphere_model
@@ -16,10 +18,10 @@ SPHERES = ("hard", "soft", "gaussian")
 class StartBasis:
     """Where a run starts: mean [V, 3], basis [d, V, 3] mm, radius, and the code [d] of the mean face."""
 
-    mean: np.ndarray
-    basis: np.ndarray
+    mean: Float[np.ndarray, "V 3"]
+    basis: Float[np.ndarray, "d V 3"]
     radius: float
-    code: np.ndarray
+    code: Float[np.ndarray, " d"]
 
 
 def check_sphere(kind: str) -> None:
@@ -28,13 +30,15 @@ def check_sphere(kind: str) -> None:
         raise ValueError(f"sphere: found {kind!r}, expected one of {', '.join(SPHERES)}")
 
 
-def code_and_direction(raw: jax.Array, kind: str) -> tuple[jax.Array, jax.Array]:
+def code_and_direction(
+    raw: Float[AnyArray, "*batch d"], kind: str
+) -> tuple[Float[Array, "*batch d"], Float[Array, "*batch d"]]:
     """A network's numbers [..., d] -> (the code that the basis is multiplied with, its direction on the sphere)."""
     z = sphere.normalise(raw)
     return (z if kind == "hard" else raw), z
 
 
-def start_basis(config, model: MorphableModel, people: np.ndarray | None) -> StartBasis:
+def start_basis(config: ConfigDict, model: MorphableModel, people: Float[np.ndarray, "P K"] | None) -> StartBasis:
     """The basis of `config.basis`, a model npz such as stage 1 writes; of the model itself where that is empty.
 
     The model's first components are lifted onto the sphere with a slack direction (tasks/sphere_basis.py), its radius

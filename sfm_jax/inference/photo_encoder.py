@@ -44,6 +44,7 @@ class PhotoEncoder:
         """The network's first variables: at the mean face."""
         return self.network.init(rng, jnp.zeros((2, self.image_size, self.image_size, 3)), train=False)
 
+    @jax.named_scope("network")
     def predict(self, params: dict, state: dict, images: jax.Array, train: bool = False):
         """sRGB crops [B, S, S, 3] in [0, 1] -> (Prediction, new batch statistics)."""
         variables = {"params": params["network"], "batch_stats": state["batch_stats"]}
@@ -58,6 +59,7 @@ class PhotoEncoder:
         prediction = Prediction(code, z, codes, output.identity_features, output.confidence)
         return prediction, changed.get("batch_stats", state["batch_stats"])
 
+    @jax.named_scope("network")
     def features(self, params: dict, state: dict, images: jax.Array) -> jax.Array:
         """The trunk's features [B, F] of crops; what makes them does not learn from it."""
         frozen = jax.lax.stop_gradient({"params": params["network"], "batch_stats": state["batch_stats"]})

@@ -85,7 +85,9 @@ class PhotoFitter:
 
         def improve(carry, _):
             change, state = carry
-            moves, state = rule.update(jax.grad(loss)(change), state)
+            gradient = jax.grad(loss)(change)
+            with jax.numpy_dtype_promotion("standard"):  # optax multiplies its counts of steps by floats
+                moves, state = rule.update(gradient, state)
             change = jax.tree.map(lambda value, move, size: value + size * move, change, moves, sizes)
             return (change, state), None
 

@@ -10,7 +10,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, UInt8
 
+from sfm_jax.array_types import AnyArray
 from sfm_jax.data.crop import crop_affine, crop_image, landmark_box, transform_points
 from sfm_jax.geometry.rotation import rotation_from_euler, rotation_to_euler
 from sfm_jax.inference import fitting
@@ -43,30 +45,30 @@ class Reconstruction:
     """
 
     model: MorphableModel
-    identity: np.ndarray
-    z: np.ndarray
-    expression: np.ndarray
-    albedo: np.ndarray
-    light: np.ndarray
-    rotation: np.ndarray
-    pose_degrees: np.ndarray
-    camera: np.ndarray
-    landmarks68_px: np.ndarray
-    face_box: np.ndarray
+    identity: Float[np.ndarray, " K"]
+    z: Float[np.ndarray, " d"]
+    expression: Float[np.ndarray, " E"]
+    albedo: Float[np.ndarray, " A"]
+    light: Float[np.ndarray, "9 3"]
+    rotation: Float[np.ndarray, "3 3"]
+    pose_degrees: Float[np.ndarray, "3"]
+    camera: Float[np.ndarray, "2 4"]
+    landmarks68_px: Float[np.ndarray, "68 2"]
+    face_box: Float[np.ndarray, "4"]
     presence: float
     score: float
     fitted: bool
 
-    def vertices(self, neutral: bool = False) -> np.ndarray:
+    def vertices(self, neutral: bool = False) -> Float[np.ndarray, "V 3"]:
         """[V, 3] mm, unturned; neutral: without the expression."""
         expression = np.zeros_like(self.expression) if neutral else self.expression
         return np.asarray(self.model.decode(jnp.asarray(self.identity), jnp.asarray(expression)))
 
-    def colours(self) -> np.ndarray:
+    def colours(self) -> Float[np.ndarray, "V 3"]:
         """Linear RGB [V, 3] of the skin, without light."""
         return np.asarray(self.model.albedo(jnp.asarray(self.albedo)))
 
-    def project(self, points: np.ndarray) -> np.ndarray:
+    def project(self, points: Float[np.ndarray, "*batch 3"]) -> Float[np.ndarray, "*batch 2"]:
         """Pixels [..., 2] of points [..., 3] in mm."""
         return points @ self.camera[:, :3].T + self.camera[:, 3]
 
@@ -75,8 +77,8 @@ class Crop(NamedTuple):
     """image [S, S, 3] sRGB in [0, 1]; affine [2, 3] from the photo's pixels to the crop's; roll: degrees by which the
     face in the photo is turned against that in the crop, counter-clockwise."""
 
-    image: np.ndarray
-    affine: np.ndarray
+    image: Float[AnyArray, "S S 3"]
+    affine: Float[np.ndarray, "2 3"]
     roll: float
 
 
@@ -116,7 +118,7 @@ class Reconstructor:
         shown = FaceDecoder(self.model, self.model.mean, self.model.identity_basis)
         self._show = jax.jit(lambda codes: shown(reframed(codes, self._frame, self.model), self.size))
 
-    def __call__(self, image: np.ndarray, closest: int = 3) -> list[Reconstruction]:
+    def __call__(self, image: UInt8[np.ndarray, "H W 3"], closest: int = 3) -> list[Reconstruction]:
         """The faces of a photo, the largest first; none: an empty list. closest: see FaceDetector.faces.
 
         Raises:
@@ -124,7 +126,7 @@ class Reconstructor:
         """
         return [self.face(image, found) for found in self.detector.faces(image, closest)]
 
-    def face(self, image: np.ndarray, found: DetectedFace) -> Reconstruction:
+    def face(self, image: UInt8[np.ndarray, "H W 3"], found: DetectedFace) -> Reconstruction:
         """A face that was found in a photo."""
         crop, seen = self.crop(image, found)
         codes, z = self.encode(crop, seen)
@@ -132,7 +134,7 @@ class Reconstructor:
             codes = self._refined(crop, seen, codes)
         return self.described(codes, z, crop, found)
 
-    def person(self, images: list[np.ndarray]) -> list[Reconstruction | None]:
+    def person(self, images: list[UInt8[np.ndarray, "H W 3"]]) -> list[Reconstruction | None]:
         """The largest face of each photo, all of one person: with one identity and albedo, fitted to the points of all
         photos. None: no face in it."""
         faces = [found[0] if (found := self.detector.faces(image)) else None for image in images]
@@ -155,7 +157,7 @@ class Reconstructor:
             results[index] = self.described(one, together, crops[place], faces[index], fitted=True)
         return results
 
-    def crop(self, image: np.ndarray, found: DetectedFace) -> tuple[Crop, np.ndarray]:
+    def crop(self, image: UInt8[np.ndarray, "H W 3"], found: DetectedFace) -> tuple[Crop, Float[np.ndarray, "P 2"]]:
         """The crop around a face, as photos were cropped in training, but upright; and the observed points in it
         [P, 2], shares of its side."""
         points = found.points[:, :2] if self._encoder is not None else found.landmarks68
@@ -172,7 +174,7 @@ class Reconstructor:
         seen = transform_points(points, affine) / self.size
         return Crop(picture.astype(np.float32) / 255, affine, roll), seen.astype(np.float32)
 
-    def encode(self, crop: Crop, seen: np.ndarray) -> tuple[FaceCodes, np.ndarray]:
+    def encode(self, crop: Crop, seen: Float[AnyArray, "P 2"]) -> tuple[FaceCodes, Float[AnyArray, " d"]]:
         """The network's answer, codes without a leading dimension, and z [d]; of a model without a network: a fit to
         points alone."""
         if self._encoder is None:
@@ -186,8 +188,9 @@ class Reconstructor:
         codes = codes._replace(identity=codes.identity[:self._components], expression=jnp.clip(codes.expression, 0, 1))
         return codes, np.asarray(prediction.z[0])
 
-    def described(self, codes: FaceCodes, z: np.ndarray, crop: Crop, found: DetectedFace, fitted: bool | None = None
-                  ) -> Reconstruction:
+    def described(
+        self, codes: FaceCodes, z: Float[AnyArray, " d"], crop: Crop, found: DetectedFace, fitted: bool | None = None
+    ) -> Reconstruction:
         """Codes in a crop, said of the photo. fitted: None is what this object does."""
         face: Face = self._show(jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], codes))
         camera = jax.tree.map(lambda leaf: np.asarray(leaf[0], np.float64), face.camera)
@@ -228,7 +231,7 @@ class Reconstructor:
                                         fit.log_scale[0], fit.shift[0]))
 
 
-def turned_light(light: np.ndarray, degrees: float) -> np.ndarray:
+def turned_light(light: Float[AnyArray, "9 3"], degrees: float) -> Float[np.ndarray, "9 3"]:
     """Spherical harmonics [9, 3], in the order of render.harmonics, of a light turned counter-clockwise about z."""
     turned = np.array(light)
     for first, second, times in ((2, 3, 1), (5, 6, 1), (7, 8, 2)):  # x and y; xz and yz; x^2 - y^2 and xy

@@ -17,6 +17,7 @@ import numpy as np
 import scipy.linalg
 import scipy.optimize
 import scipy.sparse
+from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from sfm_jax.geometry.closest_point import Surface, check_points, sample_surface
@@ -71,24 +72,26 @@ class ScanFit(NamedTuple):
     translation [3], scale: from there to the scan; distances [N] of every point to the surface, in the scan's unit;
     report."""
 
-    identity: np.ndarray
-    expression: np.ndarray
-    rotation: np.ndarray
-    translation: np.ndarray
+    identity: Float[np.ndarray, " K"]
+    expression: Float[np.ndarray, " E"]
+    rotation: Float[np.ndarray, "3 3"]
+    translation: Float[np.ndarray, "3"]
     scale: float
-    vertices: np.ndarray
-    distances: np.ndarray
+    vertices: Float[np.ndarray, "V 3"]
+    distances: Float[np.ndarray, " N"]
     report: ScanReport
 
     @property
-    def placed(self) -> np.ndarray:
+    def placed(self) -> Float[np.ndarray, "V 3"]:
         """The vertices [V, 3] where the scan is, in its unit."""
         return Similarity(self.rotation, self.translation, self.scale).apply(self.vertices)
 
 
-def fit_scan(model: MorphableModel, points: np.ndarray, *, normals: np.ndarray | None = None,
-             landmarks: np.ndarray | None = None, start: Similarity | None = None, scale: bool = False,
-             displace: bool = False, settings: Settings = Settings()) -> ScanFit:
+def fit_scan(
+    model: MorphableModel, points: Float[np.ndarray, "N 3"], *, normals: Float[np.ndarray, "N 3"] | None = None,
+    landmarks: Float[np.ndarray, "68 3"] | None = None, start: Similarity | None = None, scale: bool = False,
+    displace: bool = False, settings: Settings = Settings(),
+) -> ScanFit:
     """The face of a scan.
 
     Args:
@@ -137,7 +140,7 @@ def fit_scan(model: MorphableModel, points: np.ndarray, *, normals: np.ndarray |
     return ScanFit(codes[:count], codes[count:], *state.motion, vertices.astype(np.float32), distances, report)
 
 
-def check_units(model: MorphableModel, points: np.ndarray) -> None:
+def check_units(model: MorphableModel, points: Float[np.ndarray, "N 3"]) -> None:
     """ValueError, naming the factor, unless points [N, 3] are about as large as the model, millimetres."""
     size, expected = _spread(points), _spread(np.asarray(model.mean, np.float64))
     if 0.4 < size / expected < 4:
@@ -148,7 +151,9 @@ def check_units(model: MorphableModel, points: np.ndarray) -> None:
                      f"{guess}")
 
 
-def load_scan(path: str | Path, samples: int = 100_000, seed: int = 0) -> tuple[np.ndarray, np.ndarray | None]:
+def load_scan(
+    path: str | Path, samples: int = 100_000, seed: int = 0
+) -> tuple[Float[np.ndarray, "N 3"], Float[np.ndarray, "N 3"] | None]:
     """points [N, 3] and outward normals [N, 3] of a mesh, uniform over its surface; of a point cloud, those in the file
     and None. Any format that trimesh reads, OBJ and PLY among them. ValueError for a file that is none."""
     import trimesh

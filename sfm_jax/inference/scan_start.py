@@ -6,6 +6,7 @@ Assumed: most of the points belong to what the model covers, the front of a head
 """
 
 import numpy as np
+from jaxtyping import Float
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
@@ -20,7 +21,9 @@ _CUTOFF = 8.0  # mm: what is farther counts as this far
 _DIFFERENT = np.deg2rad(15)  # between rotations that are not the same to the search
 
 
-def find_starts(model: MorphableModel, points: np.ndarray, scale: bool = False, count: int = 3) -> list[Similarity]:
+def find_starts(
+    model: MorphableModel, points: Float[np.ndarray, "N 3"], scale: bool = False, count: int = 3
+) -> list[Similarity]:
     """From the model's axes to those of points [N, 3], best first: up to `count` motions of different rotation, for the
     mean face alone may prefer a wrong one. With `scale`, the points' size is at first the face's."""
     mean = np.asarray(model.mean, np.float64)
@@ -49,7 +52,7 @@ def find_starts(model: MorphableModel, points: np.ndarray, scale: bool = False, 
     return [found[k][1] for k in _different(np.stack([motion.rotation for _, motion in found]), order, count)]
 
 
-def spread_rotations(count: int) -> np.ndarray:
+def spread_rotations(count: int) -> Float[np.ndarray, "{count} 3 3"]:
     """[count, 3, 3]: rotations spread evenly over all of them (Alexa 2022, algorithm 1)."""
     root, psi = np.sqrt(2.0), 1.533751168755204288118041
     s = np.arange(count) + 0.5

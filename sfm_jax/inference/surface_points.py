@@ -7,10 +7,11 @@ import functools
 from pathlib import Path
 
 import flax.struct
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
+from sfm_jax.array_types import AnyArray
 from sfm_jax.inference.face_points import POINTS
 
 ASSET = Path(__file__).parent.parent / "assets" / "face_points.npz"
@@ -24,11 +25,11 @@ class SurfacePoints:
     detector's point does not stay at one place of the face, as most of the jaw's do.
     """
 
-    corners: jax.Array
-    barycentric: jax.Array
-    weight: jax.Array
+    corners: Int[AnyArray, "P 3"]
+    barycentric: Float[AnyArray, "P 3"]
+    weight: Float[AnyArray, " P"]
 
-    def __call__(self, vertices: jax.Array) -> jax.Array:
+    def __call__(self, vertices: Float[AnyArray, "*batch V C"]) -> Float[Array, "*batch P C"]:
         """The points [..., P, 3] on a face of vertices [..., V, 3]; or [..., P, C] of any values at its vertices."""
         return jnp.einsum("pk,...pkc->...pc", self.barycentric, vertices[..., self.corners, :])
 

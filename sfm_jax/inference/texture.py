@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.ndimage
+from jaxtyping import Float, UInt8
 
 from sfm_jax.data.crop import crop_image
 from sfm_jax.data.damage import to_linear, to_srgb
@@ -30,7 +31,7 @@ class Texturer:
         self._layout = uv_layout(model.topology, size)
         self._unwrap = jax.jit(self._unwrapped)
 
-    def __call__(self, image: np.ndarray, found: Reconstruction) -> np.ndarray:
+    def __call__(self, image: UInt8[np.ndarray, "H W 3"], found: Reconstruction) -> Float[np.ndarray, "T T 3"]:
         """sRGB [T, T, 3] in [0, 1], first row at v = 1: the photo's colours where it shows the face, and elsewhere what
         the model's say of it, in the photo's light and as bright."""
         box = np.array([*found.face_box]).reshape(2, 2)

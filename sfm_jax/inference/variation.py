@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from sfm_jax.inference.face import FaceCodes
 
@@ -11,10 +12,10 @@ from sfm_jax.inference.face import FaceCodes
 class Variation(NamedTuple):
     """expression [..., E]; turn [..., 3, 3], in camera axes; log_scale [...]; shift [..., 2], shares of the crop."""
 
-    expression: jax.Array
-    turn: jax.Array
-    log_scale: jax.Array
-    shift: jax.Array
+    expression: Float[Array, "*batch E"]
+    turn: Float[Array, "*batch 3 3"]
+    log_scale: Float[Array, "*batch"]
+    shift: Float[Array, "*batch 2"]
 
 
 def variation(a: FaceCodes, b: FaceCodes) -> Variation:

@@ -75,11 +75,13 @@ def smoothed(seen: list[Reconstruction | None], deviation: float) -> list[Recons
     scales = np.exp(through_time([np.log(np.linalg.norm(face.camera[0, :3])) for face in some]))
     places = through_time([face.camera[:, 3] for face in some])
     moving = {name: through_time([getattr(face, name) for face in some])
-              for name in ("expression", "light", "face_box", "presence", "score")}
+              for name in ("expression", "light", "face_box")}
+    certainty = {name: through_time([getattr(face, name) for face in some]) for name in ("presence", "score")}
     faces = []
     for index, (rotation, scale, place) in enumerate(zip(rotations, scales, places, strict=True)):
         camera = np.column_stack([scale * rotation[:2] * [[1], [-1]], place])
         face = Reconstruction(**fixed, **{name: values[index].astype(np.float32) for name, values in moving.items()},
+                              **{name: float(values[index]) for name, values in certainty.items()},
                               rotation=rotation, pose_degrees=np.asarray(rotation_to_euler(jnp.asarray(rotation))),
                               camera=camera, landmarks68_px=np.zeros((68, 2)))
         points = face.model.landmarks(face.vertices())

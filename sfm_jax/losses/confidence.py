@@ -1,10 +1,14 @@
 """Errors weighed by how sure the network is of them: aleatoric uncertainty."""
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from sfm_jax.array_types import AnyArray, Number
 
 
-def aleatoric(error: jax.Array, confidence: jax.Array, tolerance: float = 1.0) -> jax.Array:
+def aleatoric(
+    error: Float[AnyArray, "*batch"], confidence: Float[AnyArray, "*batch"], tolerance: Number = 1.0
+) -> Float[Array, "*batch"]:
     """confidence * error / tolerance - log(confidence) [...] of errors [...] >= 0 and confidences [...] in (0, 1].
 
     The negative log-likelihood of a Laplacian of scale tolerance / confidence, but for a constant (Kendall & Gal,

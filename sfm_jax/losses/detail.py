@@ -8,7 +8,9 @@ the form of the dead zone) it is ours, and said.
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int, Shaped
 
+from sfm_jax.array_types import AnyArray, Number
 from sfm_jax.geometry.vector import safe_norm
 from sfm_jax.losses.laplacian import mean_laplacian
 from sfm_jax.losses.masks import masked_mean
@@ -16,12 +18,14 @@ from sfm_jax.losses.masks import masked_mean
 CAP = 10.0
 
 
-def capped_square(values: jax.Array, mask: jax.Array, cap: float = CAP) -> jax.Array:
+def capped_square(values: Float[AnyArray, "..."], mask: Shaped[AnyArray, "..."], cap: Number = CAP) -> Float[Array, ""]:
     """D: mean of min(x^2, cap) over a mask that broadcasts to values [...]; beyond the cap nothing pulls."""
     return masked_mean(jnp.minimum(values**2, cap), mask)
 
 
-def roughness(values: jax.Array, neighbours: np.ndarray, dead_zone: float) -> jax.Array:
+def roughness(
+    values: Float[AnyArray, "N C"], neighbours: Int[np.ndarray, "N n"], dead_zone: Number
+) -> Float[Array, ""]:
     """S_t: mean over N places of max(0, |values - mean of their neighbours| - t), in the unit of values [N, C].
 
     neighbours [N, n], each row padded by the place itself (geometry/adjacency.py). What is as smooth as t is not
@@ -30,20 +34,22 @@ def roughness(values: jax.Array, neighbours: np.ndarray, dead_zone: float) -> ja
     return jnp.mean(jnp.maximum(safe_norm(mean_laplacian(values, neighbours)) - dead_zone, 0.0))
 
 
-def normal_distance(normals: jax.Array, true: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean distance of unit normals [S, S, 3] from the true ones, about their angle in radians.
+def normal_distance(
+    normals: Float[AnyArray, "H W 3"], true: Float[AnyArray, "H W 3"], mask: Shaped[AnyArray, "H W"]
+) -> Float[Array, ""]:
+    """Mean distance of unit normals [H, W, 3] from the true ones, about their angle in radians.
 
-    Over a mask [S, S], where the true ones are known, that is, not 0; 0 where none is. Ours: for photos made from a
+    Over a mask [H, W], where the true ones are known, that is, not 0; 0 where none is. Ours: for photos made from a
     known surface.
     """
     known = jax.lax.stop_gradient(jnp.sum(true**2, -1) > 0.5).astype(jnp.float32)
     return masked_mean(safe_norm(normals - true), mask * known)
 
 
-def map_roughness(displacement: jax.Array, mask: jax.Array) -> jax.Array:
-    """Sum over both axes and both diagonals of the mean squared difference of neighbouring texels, of a map [S, S].
+def map_roughness(displacement: Float[AnyArray, "H W"], mask: Shaped[AnyArray, "H W"]) -> Float[Array, ""]:
+    """Sum over both axes and both diagonals of the mean squared difference of neighbouring texels, of a map [H, W].
 
-    Only pairs of texels that are both in the mask [S, S] count.
+    Only pairs of texels that are both in the mask [H, W] count.
     """
     height, width = displacement.shape
     total = jnp.zeros(())

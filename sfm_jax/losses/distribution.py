@@ -2,11 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
+from sfm_jax.array_types import AnyArray, Number
 from sfm_jax.geometry import sphere
 
 
-def moments_kl(mean: jax.Array, variance: jax.Array, sigma: float = 1.0) -> jax.Array:
+def moments_kl(mean: Float[AnyArray, " d"], variance: Float[AnyArray, " d"], sigma: Number = 1.0) -> Float[Array, ""]:
     """KL divergence of N(mean, diag variance) [d] from N(0, sigma^2 I), summed over coordinates; nats.
 
     1/2 sum_k (s_k^2 + m_k^2 - 1 - ln s_k^2) on codes divided by sigma (after Jiang et al. 2022, SIR).
@@ -15,7 +17,9 @@ def moments_kl(mean: jax.Array, variance: jax.Array, sigma: float = 1.0) -> jax.
     return 0.5 * jnp.sum(scaled_variance + (mean / sigma) ** 2 - 1.0 - jnp.log(scaled_variance))
 
 
-def batch_moments(codes: jax.Array, axis_name: str | None = None) -> tuple[jax.Array, jax.Array]:
+def batch_moments(
+    codes: Float[AnyArray, "B d"], axis_name: str | None = None
+) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
     """Mean and variance [d] of codes [B, d] over the batch, and over every device when an axis is named."""
     mean, square = jnp.mean(codes, axis=0), jnp.mean(codes**2, axis=0)
     if axis_name is not None:
@@ -23,7 +27,7 @@ def batch_moments(codes: jax.Array, axis_name: str | None = None) -> tuple[jax.A
     return mean, jnp.maximum(square - mean**2, 1e-8)
 
 
-def sphere_penalty(codes: jax.Array, radius: jax.Array) -> jax.Array:
+def sphere_penalty(codes: Float[AnyArray, "*batch d"], radius: Number) -> Float[Array, "*batch"]:
     """(|c| / r - 1)^2 [...] of codes [..., d]: the soft sphere (ours; the hard one projects instead)."""
     length = jnp.sum(sphere.normalise(codes) * codes, axis=-1)
     return (length / radius - 1.0) ** 2
@@ -35,8 +39,8 @@ def first_moments(dimension: int) -> dict[str, jax.Array]:
 
 
 def running_moments(
-    mean: jax.Array, variance: jax.Array, running: dict[str, jax.Array], decay: float
-) -> tuple[tuple[jax.Array, jax.Array], dict[str, jax.Array]]:
+    mean: Float[AnyArray, " d"], variance: Float[AnyArray, " d"], running: dict[str, jax.Array], decay: Number
+) -> tuple[tuple[Float[Array, " d"], Float[Array, " d"]], dict[str, Array]]:
     """((mean, variance) [d] of this batch and those before it, the new running moments). Ours.
 
     An exponential moving average of the first and second moments: each batch weighs `decay` times the one after it,

@@ -2,16 +2,22 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
 
+from sfm_jax.array_types import AnyArray
 from sfm_jax.geometry import sphere
 
 
-def cosine_logits(embeddings: jax.Array, class_weights: jax.Array) -> jax.Array:
+def cosine_logits(
+    embeddings: Float[AnyArray, "*batch d"], class_weights: Float[AnyArray, "C d"]
+) -> Float[Array, "*batch C"]:
     """cos(theta) [..., C] between embeddings [..., d] and class weights [C, d]; both are normalised here."""
     return sphere.normalise(embeddings) @ sphere.normalise(class_weights).T
 
 
-def angular_margin(cosine: jax.Array, m1: float = 1.0, m2: float = 0.0, m3: float = 0.0) -> jax.Array:
+def angular_margin(
+    cosine: Float[AnyArray, "*batch"], m1: float = 1.0, m2: float = 0.0, m3: float = 0.0
+) -> Float[Array, "*batch"]:
     """psi(m1 theta + m2) - m3 of cos(theta): the target logit of all three angular margins.
 
     m1 multiplies the angle (SphereFace, Liu et al. 2017, eq. 7), m2 adds an angle (ArcFace, Deng et al. 2019,
@@ -27,8 +33,10 @@ def angular_margin(cosine: jax.Array, m1: float = 1.0, m2: float = 0.0, m3: floa
     return (1.0 - 2.0 * jnp.mod(k, 2.0)) * jnp.cos(phi) - 2.0 * k - m3
 
 
-def margin_cross_entropy(cosine: jax.Array, labels: jax.Array, m1: float = 1.0, m2: float = 0.0, m3: float = 0.0,
-                         scale: float = 32.0) -> jax.Array:
+def margin_cross_entropy(
+    cosine: Float[AnyArray, "*batch C"], labels: Int[AnyArray, "*batch"], m1: float = 1.0, m2: float = 0.0,
+    m3: float = 0.0, scale: float = 32.0,
+) -> Float[Array, "*batch"]:
     """Softmax cross-entropy [...] of scale * cosine [..., C] with the margin on the true class `labels` [...].
 
     A label of -1 means "unknown" and costs 0.
@@ -57,9 +65,9 @@ def padded_classes(persons: int) -> int:
 
 
 def split_margin_cross_entropy(
-    embeddings: jax.Array, class_rows: jax.Array, labels: jax.Array, persons: int, axis_name: str, m1: float = 1.0,
-    m2: float = 0.0, m3: float = 0.0, scale: float = 32.0,
-) -> tuple[jax.Array, jax.Array]:
+    embeddings: Float[AnyArray, "b d"], class_rows: Float[AnyArray, "C d"], labels: Int[AnyArray, " b"], persons: int,
+    axis_name: str, m1: float = 1.0, m2: float = 0.0, m3: float = 0.0, scale: float = 32.0,
+) -> tuple[Float[Array, " b"], Bool[Array, " b"]]:
     """`margin_cross_entropy` [b] of this device's samples, where class weights are split; and whether the true class
     has the largest cosine [b] (bool).
 
@@ -93,8 +101,10 @@ def split_margin_cross_entropy(
     return tuple(jax.lax.dynamic_slice_in_dim(values, mine, count) for values in (loss, correct))
 
 
-def split_centre_loss(codes: jax.Array, centre_rows: jax.Array, labels: jax.Array, weights: jax.Array, axis_name: str
-                      ) -> jax.Array:
+def split_centre_loss(
+    codes: Float[AnyArray, "b d"], centre_rows: Float[AnyArray, "C d"], labels: Int[AnyArray, " b"],
+    weights: Float[AnyArray, " b"], axis_name: str,
+) -> Float[Array, " b"]:
     """Half the squared distance [b] of codes [b, d] to their person's centre, where centres are split [C/D, d].
 
     After the weighted centre loss of Jiang et al. 2022 (SIR; Wen et al. 2016 without weights): a sample's weight [b]
@@ -105,7 +115,7 @@ def split_centre_loss(codes: jax.Array, centre_rows: jax.Array, labels: jax.Arra
     everyone_labels = jax.lax.all_gather(labels, axis_name, tiled=True)
     own = everyone_labels - len(centre_rows) * device
     mine = (own >= 0) & (own < len(centre_rows)) & (everyone_labels >= 0)
-    rows = centre_rows[jnp.where(mine, own, 0)] * mine[:, None]
+    rows = jnp.where(mine[:, None], centre_rows[jnp.where(mine, own, 0)], 0.0)
     centres = jax.lax.dynamic_slice_in_dim(jax.lax.psum(rows, axis_name), device * count, count)
     weight = jax.lax.stop_gradient(weights)[:, None]
     weighed = weight * centres + jax.lax.stop_gradient((1 - weight) * centres)  # the centre, its gradient times weight

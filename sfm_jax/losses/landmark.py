@@ -3,7 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Shaped
 
+from sfm_jax.array_types import AnyArray, Number
 from sfm_jax.geometry.vector import safe_norm
 
 
@@ -23,19 +25,22 @@ WEIGHTS = _relative_weights()
 their two weights of the mouth belongs to the inner rim is ours."""
 
 
-def distance(predicted: jax.Array, truth: jax.Array) -> jax.Array:
+def distance(predicted: Float[AnyArray, "*#batch 2"], truth: Float[AnyArray, "*#batch 2"]) -> Float[Array, "*batch"]:
     """Euclidean distance [..., 68] of points [..., 68, 2], with a zero gradient where they meet."""
     return safe_norm(predicted - truth)
 
 
-def squared_distance(predicted: jax.Array, truth: jax.Array) -> jax.Array:
+def squared_distance(
+    predicted: Float[AnyArray, "*batch 2"], truth: Float[AnyArray, "*batch 2"]
+) -> Float[Array, "*batch"]:
     """Squared Euclidean distance [..., 68] of points [..., 68, 2]: gross errors count more (Deng et al. 2019)."""
     return jnp.sum((predicted - truth) ** 2, -1)
 
 
 def contour_distance(
-    points: jax.Array, lines: jax.Array, truth: jax.Array, visible: jax.Array, cap: float
-) -> jax.Array:
+    points: Float[AnyArray, "*batch N 2"], lines: Float[AnyArray, "*batch N L 2"], truth: Float[AnyArray, "*batch N 2"],
+    visible: Shaped[AnyArray, "*batch N"], cap: Number,
+) -> Float[Array, "*batch N"]:
     """Distance [..., N] of the true points [..., N, 2] of a contour, which slide over the face as it turns.
 
     Where a point is visible [..., N] (0 or 1), to the projected point [..., N, 2]; where it is hidden, to the nearest
@@ -43,10 +48,10 @@ def contour_distance(
     """
     own = distance(points, truth)
     nearest = jnp.min(distance(lines, truth[..., None, :]), -1)
-    return jnp.where(visible > 0, own, jnp.minimum(nearest, cap))
+    return jnp.where(jnp.asarray(visible, bool), own, jnp.minimum(nearest, cap))
 
 
-def sample(maps: jax.Array, points: jax.Array) -> jax.Array:
+def sample(maps: Float[AnyArray, "B h w"], points: Float[AnyArray, "B N 2"]) -> Float[Array, "B N"]:
     """Bilinear values [B, N] of maps [B, h, w] at points [B, N, 2], shares of the width and height in [0, 1].
 
     The centre of the first pixel is at half a pixel; beyond the outermost centres the border's value holds. As two
@@ -60,4 +65,4 @@ def sample(maps: jax.Array, points: jax.Array) -> jax.Array:
 def _hats(share, size):
     """Weights [..., size] of the pixels along one axis at a share [...] of it; they sum to 1."""
     place = jnp.clip(share * size - 0.5, 0.0, size - 1.0)
-    return jnp.maximum(1.0 - jnp.abs(place[..., None] - jnp.arange(size)), 0.0)
+    return jnp.maximum(1.0 - jnp.abs(place[..., None] - jnp.arange(size, dtype=place.dtype)), 0.0)

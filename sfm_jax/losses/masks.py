@@ -1,10 +1,14 @@
 """Means over what is labelled."""
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Shaped
+
+from sfm_jax.array_types import AnyArray, Numbers
 
 
-def masked_mean(values: jax.Array, mask: jax.Array, weights: jax.Array | float = 1.0) -> jax.Array:
+def masked_mean(
+    values: Float[AnyArray, "..."], mask: Shaped[AnyArray, "..."], weights: Numbers = 1.0
+) -> Float[Array, ""]:
     """sum(mask * weights * values) / sum(mask * weights) of values [...]; mask and weights broadcast to them.
 
     Where nothing is labelled the mean is 0 and so is its gradient. Values under a mask of 0 never count, not even NaN.

@@ -10,6 +10,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
+from jaxtyping import Float
 
 from sfm_jax.morphable.model import MorphableModel, Topology, load_arrays
 
@@ -28,11 +29,11 @@ class Population:
     0.5 a young adult, 1 old; ancestry [N, 3], shares of MakeHuman's african, asian and caucasian sculpts.
     """
 
-    identity: np.ndarray
-    albedo: np.ndarray
-    sex: np.ndarray
-    age: np.ndarray
-    ancestry: np.ndarray
+    identity: Float[np.ndarray, "*people K"]
+    albedo: Float[np.ndarray, "*people A"]
+    sex: Float[np.ndarray, "*people"] | np.floating
+    age: Float[np.ndarray, "*people"] | np.floating
+    ancestry: Float[np.ndarray, "*people 3"]
 
     def __len__(self):
         return len(self.identity)

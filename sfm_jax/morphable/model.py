@@ -18,8 +18,10 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from sfm_jax.array_files import integers, numbers, one_line, read_npz, texts
+from sfm_jax.array_types import AnyArray, Vertices
 from sfm_jax.geometry.static import StaticArrays
 
 FORMAT = "sfm-jax model 1"
@@ -38,16 +40,16 @@ class Topology(StaticArrays):
     when their contents are: equal models share one compiled function.
     """
 
-    triangles: np.ndarray
-    uv: np.ndarray
-    uv_triangles: np.ndarray
-    landmarks: np.ndarray
-    contour_lines: np.ndarray
+    triangles: Int[np.ndarray, "F 3"]
+    uv: Float[np.ndarray, "U 2"]
+    uv_triangles: Int[np.ndarray, "G 3"]
+    landmarks: Int[np.ndarray, " L"]
+    contour_lines: Int[np.ndarray, "J S"]
     region_names: tuple[str, ...]
-    regions: np.ndarray
-    symmetry: np.ndarray
+    regions: Float[np.ndarray, "R V"]
+    symmetry: Int[np.ndarray, " V"]
 
-    def region(self, name: str) -> np.ndarray:
+    def region(self, name: str) -> Float[np.ndarray, " V"]:
         """Weight [V] in [0, 1] of a named region, float32. ValueError names the regions there are."""
         if name not in self.region_names:
             raise ValueError(f"region '{name}': not in this model, which has {', '.join(self.region_names) or 'none'}")
@@ -63,12 +65,12 @@ class MorphableModel:
     albedo_basis [A, V, 3] in log linear RGB (`albedo_space` "log") or linear RGB ("linear").
     """
 
-    mean: jax.Array
-    identity_basis: jax.Array
-    identity_sigma: jax.Array
-    expression_basis: jax.Array
-    albedo_mean: jax.Array
-    albedo_basis: jax.Array
+    mean: Float[AnyArray, "V 3"]
+    identity_basis: Float[AnyArray, "K V 3"]
+    identity_sigma: Float[AnyArray, " K"]
+    expression_basis: Float[AnyArray, "E V 3"]
+    albedo_mean: Float[AnyArray, "V 3"]
+    albedo_basis: Float[AnyArray, "A V 3"]
     topology: Topology = flax.struct.field(pytree_node=False)
     expression_names: tuple[str, ...] = flax.struct.field(pytree_node=False, default=())
     name: str = flax.struct.field(pytree_node=False, default="unnamed")
@@ -76,20 +78,22 @@ class MorphableModel:
     source: str = flax.struct.field(pytree_node=False, default="")
     albedo_space: str = flax.struct.field(pytree_node=False, default="log")
 
-    def decode(self, identity: jax.Array, expression: jax.Array | None = None) -> jax.Array:
+    def decode(
+        self, identity: Float[AnyArray, "*#batch k"], expression: Float[AnyArray, "*#batch E"] | None = None
+    ) -> Float[Array, "*batch V 3"]:
         """Vertices [..., V, 3] in mm from codes [..., K'] and [..., E]; K' <= K uses the first K' components."""
         return linear_shape(self.mean, self.identity_basis, identity, self.expression_basis, expression)
 
-    def albedo(self, code: jax.Array) -> jax.Array:
+    def albedo(self, code: Float[AnyArray, "*batch a"]) -> Float[Array, "*batch V 3"]:
         """Linear RGB albedo [..., V, 3] from codes [..., A'], positive where the space is "log"."""
         values = linear_shape(self.albedo_mean, self.albedo_basis, code)
         return jnp.exp(values) if self.albedo_space == "log" else values
 
-    def landmarks(self, vertices: jax.Array) -> jax.Array:
+    def landmarks(self, vertices: Vertices) -> Float[AnyArray, "*batch L 3"]:
         """The 68 landmarks [..., 68, 3] of decoded vertices [..., V, 3]."""
         return vertices[..., self.topology.landmarks, :]
 
-    def save(self, path: str | os.PathLike, **extra) -> None:
+    def save(self, path: str | os.PathLike, **extra: object) -> None:
         """Write one npz (written beside, then renamed). `extra` arrays are kept for other readers."""
         save_arrays(path, kind="gaussian", **model_arrays(self), **extra)
 
@@ -103,7 +107,10 @@ class MorphableModel:
         return model.replace(identity_basis=model.identity_basis * radius_from_arrays(path, arrays))
 
 
-def linear_shape(mean, basis, code, second_basis=None, second_code=None) -> jax.Array:
+def linear_shape(
+    mean: Float[AnyArray, "*#batch V 3"], basis: Float[AnyArray, "K V 3"], code: Float[AnyArray, "*#batch k"],
+    second_basis: Float[AnyArray, "E V 3"] | None = None, second_code: Float[AnyArray, "*#batch e"] | None = None,
+) -> Float[Array, "*batch V 3"]:
     """mean [V, 3] + code [..., k] . basis[:k] (+ the same of a second basis) -> [..., V, 3]."""
     shape = mean + _combine(code, basis)
     return shape if second_code is None else shape + _combine(second_code, second_basis)
@@ -119,7 +126,7 @@ def _combine(code, basis):
 
 # ---------------------------------------------------------------------------------------------- files
 
-def save_arrays(path: str | os.PathLike, **arrays) -> None:
+def save_arrays(path: str | os.PathLike, **arrays: object) -> None:
     """np.savez_compressed under a temporary name, then renamed: nothing partial is left behind."""
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -140,14 +147,14 @@ def load_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
     return arrays
 
 
-def model_arrays(model) -> dict[str, np.ndarray]:
+def model_arrays(model: MorphableModel) -> dict[str, np.ndarray]:
     arrays = {key: np.asarray(getattr(model, key)) for key in _ARRAYS}
     for field in dataclasses.fields(Topology):
         arrays[field.name] = np.asarray(getattr(model.topology, field.name))
     return arrays | {key: np.asarray(getattr(model, key), dtype=np.str_) for key in _TEXTS}
 
 
-def model_from_arrays(path, arrays: dict[str, np.ndarray]) -> MorphableModel:
+def model_from_arrays(path: str | os.PathLike, arrays: dict[str, np.ndarray]) -> MorphableModel:
     """Check and assemble a MorphableModel; errors name the file and the key."""
     for key in (*_ARRAYS, *(field.name for field in dataclasses.fields(Topology)), *_TEXTS):
         if key not in arrays:
@@ -171,7 +178,7 @@ def model_from_arrays(path, arrays: dict[str, np.ndarray]) -> MorphableModel:
         **{key: str(texts(path, f"key '{key}'", arrays[key])) for key in ("name", "licence", "source")})
 
 
-def radius_from_arrays(path, arrays: dict[str, np.ndarray]) -> jax.Array:
+def radius_from_arrays(path: str | os.PathLike, arrays: dict[str, np.ndarray]) -> Float[Array, ""]:
     """The scalar radius of a SphereFaceModel's file. ValueError if it is missing or no radius."""
     radius = numbers(path, "key 'radius'", arrays.get("radius", ()))
     if radius.shape != () or not np.isfinite(radius) or radius <= 0:

@@ -8,12 +8,14 @@ with |z| = 1, so that the same z feeds the cosine logits of recognition and the 
 import os
 
 import flax.struct
-import jax
 import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
 
+from sfm_jax.array_types import AnyArray, Number, Numbers, Vertices
 from sfm_jax.geometry import sphere
 from sfm_jax.morphable.model import (
     MorphableModel,
+    Topology,
     linear_shape,
     load_arrays,
     model_arrays,
@@ -29,7 +31,7 @@ class SphereFaceModel:
     radius: scalar, so that codes are radius * z."""
 
     base: MorphableModel
-    radius: jax.Array
+    radius: Number
 
     @property
     def dimension(self) -> int:
@@ -37,36 +39,42 @@ class SphereFaceModel:
         return self.base.identity_basis.shape[0]
 
     @property
-    def topology(self):
+    def topology(self) -> Topology:
         return self.base.topology
 
-    def decode(self, identity: jax.Array, expression: jax.Array | None = None) -> jax.Array:
+    def decode(
+        self, identity: Float[AnyArray, "*#batch d"], expression: Float[AnyArray, "*#batch E"] | None = None
+    ) -> Float[Array, "*batch V 3"]:
         """Vertices [..., V, 3] in mm from unit identity vectors [..., d] and expression codes [..., E]."""
         model = self.base
         return linear_shape(model.mean, model.identity_basis, self.radius * identity,
                             model.expression_basis, expression)
 
-    def albedo(self, code: jax.Array) -> jax.Array:
+    def albedo(self, code: Float[AnyArray, "*batch a"]) -> Float[Array, "*batch V 3"]:
         """Linear RGB albedo [..., V, 3]."""
         return self.base.albedo(code)
 
-    def landmarks(self, vertices: jax.Array) -> jax.Array:
+    def landmarks(self, vertices: Vertices) -> Float[AnyArray, "*batch L 3"]:
         """The 68 landmarks [..., 68, 3]."""
         return self.base.landmarks(vertices)
 
-    def sample(self, rng: jax.Array, count: int) -> jax.Array:
+    def sample(self, rng: PRNGKeyArray, count: int) -> Float[Array, "{count} d"]:
         """Uniform identities [count, d]."""
         return sphere.sample_uniform(rng, (count, self.dimension))
 
-    def sample_near(self, rng: jax.Array, identity: jax.Array, concentration: float, count: int) -> jax.Array:
+    def sample_near(
+        self, rng: PRNGKeyArray, identity: Float[AnyArray, " d"], concentration: Number, count: int
+    ) -> Float[Array, "{count} d"]:
         """Identities [count, d] around one person, von Mises-Fisher with the given concentration."""
         return sphere.sample_von_mises_fisher(rng, identity, concentration, count)
 
-    def interpolate(self, a: jax.Array, b: jax.Array, t: jax.Array | float) -> jax.Array:
+    def interpolate(
+        self, a: Float[AnyArray, "*batch d"], b: Float[AnyArray, "*batch d"], t: Numbers
+    ) -> Float[Array, "*batch d"]:
         """Identity at fraction t of the geodesic between two people (slerp)."""
         return sphere.slerp(a, b, t)
 
-    def save(self, path: str | os.PathLike, **extra) -> None:
+    def save(self, path: str | os.PathLike, **extra: object) -> None:
         """Write one npz; `MorphableModel.load` reads it too (with the radius multiplied in)."""
         save_arrays(path, kind="sphere", radius=np.asarray(self.radius), **model_arrays(self.base), **extra)
 

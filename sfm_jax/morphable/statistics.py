@@ -5,15 +5,18 @@ say), relative to each other; None is uniform. Distances are in the unit of the 
 """
 
 import numpy as np
+from jaxtyping import Float
 from scipy import linalg
 from scipy.sparse import linalg as sparse_linalg
+
+from sfm_jax.array_types import Number
 
 NEWTON_STEPS = 100
 
 
 def weighted_pca(
-    shapes: np.ndarray, weights: np.ndarray | None, components: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    shapes: Float[np.ndarray, "N V 3"], weights: Float[np.ndarray, " V"] | None, components: int
+) -> tuple[Float[np.ndarray, "V 3"], Float[np.ndarray, "K V 3"], Float[np.ndarray, " K"]]:
     """Principal components of shapes [N, V, 3] in the metric |x|^2 = sum_v w_v |x_v|^2, sum_v w_v = 1.
 
     Vertices of zero weight do not shape the components, yet move with them (by linear regression).
@@ -43,23 +46,19 @@ def weighted_pca(
 
 
 def best_gaussian_codes(
-    shapes: np.ndarray, mean: np.ndarray, basis: np.ndarray, weights: np.ndarray | None = None
-) -> np.ndarray:
+    shapes: Float[np.ndarray, "N V 3"], mean: Float[np.ndarray, "V 3"], basis: Float[np.ndarray, "K V 3"],
+    weights: Float[np.ndarray, " V"] | None = None,
+) -> Float[np.ndarray, "N K"]:
     """Codes [N, K] minimising sum_v w_v |x_v - mean_v - (c B)_v|^2: weighted least squares, no prior."""
     gram, moment = _normal_equations(shapes, mean, basis, weights)
     return linalg.lstsq(gram, moment.T)[0].T
 
 
 def map_fit(
-    shapes: np.ndarray,
-    mean: np.ndarray,
-    identity_basis: np.ndarray,
-    expression_basis: np.ndarray,
-    expression_mean: np.ndarray,
-    expression_precision: np.ndarray,
-    noise_sigma: float,
-    weights: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+    shapes: Float[np.ndarray, "N V 3"], mean: Float[np.ndarray, "V 3"], identity_basis: Float[np.ndarray, "K V 3"],
+    expression_basis: Float[np.ndarray, "E V 3"], expression_mean: Float[np.ndarray, " E"],
+    expression_precision: Float[np.ndarray, " E"], noise_sigma: float, weights: Float[np.ndarray, " V"] | None = None,
+) -> tuple[Float[np.ndarray, "N K"], Float[np.ndarray, "N E"]]:
     """Maximum a posteriori codes of a Gaussian 3DMM: one ridge regression (Blanz & Vetter 2003, section 4).
 
     Minimises sum_v w_v |x_v - mean_v - (c B)_v - (e E)_v|^2 / noise^2 + |c|^2 + sum_j precision_j (e_j - mean_j)^2:
@@ -92,8 +91,9 @@ def map_fit(
 
 
 def best_sphere_codes(
-    shapes: np.ndarray, mean: np.ndarray, basis: np.ndarray, radius: float, weights: np.ndarray | None = None
-) -> np.ndarray:
+    shapes: Float[np.ndarray, "N V 3"], mean: Float[np.ndarray, "V 3"], basis: Float[np.ndarray, "K V 3"],
+    radius: Number, weights: Float[np.ndarray, " V"] | None = None,
+) -> Float[np.ndarray, "N K"]:
     """The unit codes z [N, d] that minimise sum_v w_v |x_v - mean_v - radius (z B)_v|^2 over |z| = 1, globally.
 
     A trust-region subproblem on the boundary: z is a global minimiser exactly where (A + l I) z = b with A + l I
@@ -135,19 +135,16 @@ def best_sphere_codes(
     return codes @ axes.T
 
 
-def compactness(sigma: np.ndarray) -> np.ndarray:
+def compactness(sigma: Float[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
     """Share of the variance in the first 1 .. K components, [K], for standard deviations [K] (Davies 2002)."""
     variance = np.square(np.asarray(sigma, np.float64))
     return np.cumsum(variance) / variance.sum()
 
 
 def generalisation(
-    shapes: np.ndarray,
-    mean: np.ndarray,
-    basis: np.ndarray,
-    weights: np.ndarray | None = None,
-    counts: list[int] | None = None,
-) -> np.ndarray:
+    shapes: Float[np.ndarray, "N V 3"], mean: Float[np.ndarray, "V 3"], basis: Float[np.ndarray, "K V 3"],
+    weights: Float[np.ndarray, " V"] | None = None, counts: list[int] | None = None,
+) -> Float[np.ndarray, " C"]:
     """Rms vertex error (mm) of the best fit to held-out shapes with the first k components, mean over the shapes.
 
     Davies 2002, section 4.2. `shapes` [N, V, 3] must be none of those the basis [K, V, 3] was made from. Returns
@@ -161,7 +158,10 @@ def generalisation(
     return np.array(errors)
 
 
-def specificity(samples: np.ndarray, population: np.ndarray, weights: np.ndarray | None = None) -> float:
+def specificity(
+    samples: Float[np.ndarray, "S V 3"], population: Float[np.ndarray, "N V 3"],
+    weights: Float[np.ndarray, " V"] | None = None,
+) -> float:
     """Rms vertex distance (mm) from a sampled shape to the nearest real one, mean over the samples (Davies 2002).
 
     `samples` [S, V, 3] are drawn from the model, `population` [N, V, 3] are real shapes. Low: samples look real.

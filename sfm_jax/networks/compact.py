@@ -53,7 +53,8 @@ class ResidualBlock(nn.Module):
         y = nn.relu(norm()(nn.Conv(self.width, (3, 3), self.stride, use_bias=False, dtype=self.dtype)(x)))
         y = norm()(nn.Conv(self.width, (3, 3), use_bias=False, dtype=self.dtype)(y))
         if self.stride > 1:
-            x = nn.avg_pool(x, (self.stride, self.stride), (self.stride, self.stride), padding="SAME")
+            with jax.numpy_dtype_promotion("standard"):  # flax divides by a NumPy integer
+                x = nn.avg_pool(x, (self.stride, self.stride), (self.stride, self.stride), padding="SAME")
         if x.shape[-1] != self.width:
             x = nn.Dense(self.width, use_bias=False, dtype=self.dtype)(x)
         return nn.relu(x + y)

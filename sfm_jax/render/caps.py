@@ -2,8 +2,10 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+Count = int | Int[Array, "*batch"]
 
 
 class Caps(NamedTuple):
@@ -15,13 +17,13 @@ class Caps(NamedTuple):
     band: pixels beside a contour. What a render does not use has demand 0.
     """
 
-    fragments: int | jax.Array = 0
-    large: int | jax.Array = 0
-    tile: int | jax.Array = 0
-    tile_large: int | jax.Array = 0
-    contour: int | jax.Array = 0
-    contour_fragments: int | jax.Array = 0
-    band: int | jax.Array = 0
+    fragments: Count = 0
+    large: Count = 0
+    tile: Count = 0
+    tile_large: Count = 0
+    contour: Count = 0
+    contour_fragments: Count = 0
+    band: Count = 0
 
 
 def default_caps(image_size: tuple[int, int], triangle_count: int, edge_width: float = 0.0) -> Caps:
@@ -35,6 +37,6 @@ def default_caps(image_size: tuple[int, int], triangle_count: int, edge_width: f
     )
 
 
-def shortfall(demand: Caps, caps: Caps) -> jax.Array:
+def shortfall(demand: Caps, caps: Caps) -> Int[Array, ""]:
     """Number of list entries [] int32 that `demand` has above `caps`."""
     return sum(jnp.maximum(jnp.asarray(need) - have, 0) for need, have in zip(demand, caps, strict=True))

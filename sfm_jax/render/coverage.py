@@ -4,11 +4,14 @@ All arrays are one value per candidate (triangle, pixel) pair, of any shape. Bac
 candidates; the arithmetic here is the same for each, hence so are the ids.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Integer, Shaped
 
+from sfm_jax.array_types import AnyArray
 from sfm_jax.geometry.camera import BEHIND
 
 FAR = -3e38  # below every nearness: the depth of the background
@@ -16,35 +19,40 @@ NONE = 2**31 - 1  # above every id
 _ROUNDING = 2.4e-7  # two units in the last place: how far rounding moves an edge function, relative to its products
 _SLIVER = 1e-3  # and the most that this allowance may be, relative to the triangle's area
 
+Corners = Sequence[Float[AnyArray, "*#pairs"]] | Float[AnyArray, "3 *#pairs"]
+"""One coordinate of the three corners of a triangle."""
+
 
 class Box(NamedTuple):
     """Inclusive ranges of the pixels whose centres lie in each triangle's bounding box, cut to the image; float32."""
 
-    left: jax.Array
-    top: jax.Array
-    right: jax.Array
-    bottom: jax.Array
+    left: Float[Array, "*pairs"]
+    top: Float[Array, "*pairs"]
+    right: Float[Array, "*pairs"]
+    bottom: Float[Array, "*pairs"]
 
     @property
-    def width(self):
+    def width(self) -> Int[Array, "*pairs"]:
         return jnp.maximum(self.right - self.left + 1, 0).astype(jnp.int32)
 
     @property
-    def height(self):
+    def height(self) -> Int[Array, "*pairs"]:
         return jnp.maximum(self.bottom - self.top + 1, 0).astype(jnp.int32)
 
 
-def corners(points: jax.Array, triangles: jax.Array) -> tuple[jax.Array, ...]:
+def corners(
+    points: Float[AnyArray, "V 3"], triangles: Integer[AnyArray, "*pairs 3"]
+) -> tuple[Corners, Corners, Corners]:
     """x, y, nearness of the three corners: nine arrays, grouped (x0, x1, x2), (y0, ...), (z0, ...)."""
     return tuple(tuple(take(points[:, axis], triangles[..., k]) for k in range(3)) for axis in range(3))
 
 
-def split(rows: jax.Array) -> tuple[tuple[jax.Array, ...], ...]:
+def split(rows: Float[AnyArray, "*pairs 3 3"]) -> tuple[Corners, Corners, Corners]:
     """Corner rows [..., 3 corners, 3 axes] as nine arrays, grouped like `corners`."""
     return tuple(tuple(rows[..., k, axis] for k in range(3)) for axis in range(3))
 
 
-def bounding_boxes(x, y, image_size: tuple[int, int], cull: bool) -> Box:
+def bounding_boxes(x: Corners, y: Corners, image_size: tuple[int, int], cull: bool) -> Box:
     """Candidate pixels of each triangle; if culled, none for triangles that face away."""
     height, width = image_size
     left, top = (jnp.maximum(jnp.ceil(jnp.minimum(jnp.minimum(a[0], a[1]), a[2]) - 0.5), 0.0) for a in (x, y))
@@ -58,12 +66,14 @@ def bounding_boxes(x, y, image_size: tuple[int, int], cull: bool) -> Box:
     return Box(*(jnp.where(drawn, side, empty) for side, empty in sides))
 
 
-def signed_area(x, y) -> jax.Array:
+def signed_area(x: Corners, y: Corners) -> Float[AnyArray, "*pairs"]:
     """Twice the area on the screen: negative for a triangle that faces the viewer, because y points down."""
     return (x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0])
 
 
-def cover(x, y, z, column, row) -> tuple[jax.Array, jax.Array]:
+def cover(
+    x: Corners, y: Corners, z: Corners, column: Float[AnyArray, "*#pairs"], row: Float[AnyArray, "*#pairs"]
+) -> tuple[Bool[Array, "*pairs"], Float[Array, "*pairs"]]:
     """Is the centre of pixel (column, row) inside the triangle, and at which nearness.
 
     A centre within rounding of an edge belongs to the triangles on both sides, so that surfaces have no pinholes
@@ -82,7 +92,9 @@ def cover(x, y, z, column, row) -> tuple[jax.Array, jax.Array]:
     return inside, (weights[0] * z[0] + weights[1] * z[1] + weights[2] * z[2]) * inverse
 
 
-def nearest(pixel, depth, identity, pixel_count: int) -> tuple[jax.Array, jax.Array]:
+def nearest(
+    pixel: Int[Array, "*pairs"], depth: Float[Array, "*pairs"], identity: Int[Array, "*pairs"], pixel_count: int
+) -> tuple[Int[Array, " P"], Float[Array, " P"]]:
     """Per pixel the candidate of largest depth, of equals the smallest identity: ids (NONE) and depths (FAR) [P].
 
     Candidates of pixel `pixel_count` are dropped. Two scatters, because 32 bits cannot hold both keys.
@@ -95,6 +107,6 @@ def nearest(pixel, depth, identity, pixel_count: int) -> tuple[jax.Array, jax.Ar
     return ids[:-1], best[:-1]
 
 
-def take(array: jax.Array, index: jax.Array) -> jax.Array:
+def take(array: Shaped[AnyArray, "..."], index: Integer[AnyArray, "..."]) -> Shaped[Array, "..."]:
     """array[index] for indices that are known to be in range: no clamping."""
     return jnp.asarray(array).at[index].get(mode="promise_in_bounds")

@@ -10,12 +10,13 @@ scheme of shared cuts is ours.
 import dataclasses
 from typing import NamedTuple
 
-import jax
 import numpy as np
+from jaxtyping import Array, Float, Int
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import Delaunay, cKDTree
 
+from sfm_jax.array_types import AnyArray
 from sfm_jax.render.coverage import signed_area, take
 from sfm_jax.render.uv import Sampling, UVLayout, border_edges, border_samples, expand, sampling_table, texel_points
 
@@ -32,14 +33,14 @@ class DenseMesh(Sampling):
     flat indices `texel`, the others lie on the charts' borders.
     """
 
-    triangles: np.ndarray
-    face: np.ndarray
-    corners: np.ndarray
-    weights: np.ndarray
-    texel: np.ndarray
+    triangles: Int[np.ndarray, "F 3"]
+    face: Int[np.ndarray, " V"]
+    corners: Int[np.ndarray, "V 3"]
+    weights: Float[np.ndarray, "V 3"]
+    texel: Int[np.ndarray, " T"]
 
 
-def dense_vertices(values: jax.Array, dense: DenseMesh) -> jax.Array:
+def dense_vertices(values: Float[AnyArray, "V C"], dense: DenseMesh) -> Float[Array, "D C"]:
     """Vertex values [V, C] (positions, colours) at the dense mesh's vertices, [V', C]; linear, differentiable."""
     return sum(dense.weights[:, k, None] * take(values, dense.corners[:, k]) for k in range(3))
 

@@ -6,11 +6,16 @@ whatever the triangles' sizes: the fastest way where scatters are cheap (CPU). T
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
 
-from sfm_jax.render.coverage import bounding_boxes, corners, cover, nearest, split, take
+from sfm_jax.array_types import AnyArray, Triangles
+from sfm_jax.render.caps import Caps
+from sfm_jax.render.coverage import Box, bounding_boxes, corners, cover, nearest, split, take
 
 
-def fragments(points, triangles, image_size, caps, cull):
+def fragments(
+    points: Float[AnyArray, "V 3"], triangles: Triangles, image_size: tuple[int, int], caps: Caps, cull: bool
+) -> tuple[Int[Array, " P"], Float[Array, " P"], dict[str, Int[Array, ""]]]:
     """ids, depths [H*W] and the number of list entries needed. See `sfm_jax.render.visibility`."""
     x, y, _ = corners(points, triangles)
     box = bounding_boxes(x, y, image_size, cull)
@@ -19,7 +24,9 @@ def fragments(points, triangles, image_size, caps, cull):
     return ids, depths, {"fragments": demand}
 
 
-def box_fragments(points, triangles, box, image_size, capacity):
+def box_fragments(
+    points: Float[AnyArray, "V 3"], triangles: Triangles, box: Box, image_size: tuple[int, int], capacity: int
+) -> tuple[Int[Array, " N"], Float[Array, " N"], Int[Array, " N"], Int[Array, ""]]:
     """The fragments of every box: pixel index (H*W where not covered), depth, triangle [capacity]; the demand."""
     height, width = image_size
     face, step, listed, (left, top, columns), demand = expand(
@@ -30,7 +37,9 @@ def box_fragments(points, triangles, box, image_size, capacity):
     return pixel, depth, face, demand
 
 
-def expand(counts: jax.Array, capacity: int, *values: jax.Array):
+def expand(
+    counts: Int[Array, " n"], capacity: int, *values: Int[Array, " n"]
+) -> tuple[Int[Array, " N"], Int[Array, " N"], Bool[Array, " N"], list[Int[Array, " N"]], Int[Array, ""]]:
     """Repeat each index i counts[i] times in a list of `capacity` entries.
 
     Returns owner [capacity] int32 (which i), step [capacity] (0 .. counts[i] - 1), listed [capacity] (False behind
@@ -51,9 +60,11 @@ def expand(counts: jax.Array, capacity: int, *values: jax.Array):
     return owner, jnp.where(listed, place - start, 0), listed, values, jnp.where(total < 2**30, end[-1], 2**30)
 
 
-def scan_order(step, columns, left, top):
+def scan_order(
+    step: Int[Array, " N"], columns: Int[Array, " N"], left: Int[Array, " N"], top: Int[Array, " N"]
+) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
     """Pixel (column, row) as float32 of entry `step` in a box that is `columns` wide and starts at (left, top)."""
     # Whole numbers below 2^22 divide exactly enough in float32, and much faster than in int32.
-    step, columns = step.astype(jnp.float32), jnp.maximum(columns, 1).astype(jnp.float32)
+    step, columns, left, top = (a.astype(jnp.float32) for a in (step, jnp.maximum(columns, 1), left, top))
     down = jnp.floor((step + 0.5) / columns)
     return left + (step - down * columns), top + down

@@ -2,13 +2,16 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Integer
 
+from sfm_jax.array_types import AnyArray, Triangles
 from sfm_jax.render.coverage import take
 
 
 def interpolate(
-    values: jax.Array, points: jax.Array, triangles: jax.Array, ids: jax.Array, perspective: bool = False
-) -> tuple[jax.Array, jax.Array]:
+    values: Float[AnyArray, "V C"], points: Float[AnyArray, "V 3"], triangles: Triangles, ids: Int[AnyArray, "H W"],
+    perspective: bool = False,
+) -> tuple[Float[Array, "H W C"], Float[Array, "H W 3"]]:
     """Vertex values at every pixel, differentiable in `values` and in the vertices' image points.
 
     Args:
@@ -36,7 +39,9 @@ def interpolate(
     return blended.reshape(height, width, -1), jnp.stack(weights, -1).reshape(height, width, 3)
 
 
-def blend(values: jax.Array, triangles: jax.Array, ids: jax.Array, weights: jax.Array) -> jax.Array:
+def blend(
+    values: Float[AnyArray, "N C"], triangles: Triangles, ids: Int[AnyArray, "H W"], weights: Float[Array, "H W 3"]
+) -> Float[Array, "H W C"]:
     """Corner values [N, C] of triangles [F, 3] into that list, by the weights [H, W, 3] of `interpolate`: [H, W, C].
 
     For values with triangles of their own (UV) and for a second pass over the same image.
@@ -49,7 +54,9 @@ def blend(values: jax.Array, triangles: jax.Array, ids: jax.Array, weights: jax.
 
 
 @jax.custom_jvp
-def corner_rows(table: jax.Array, index: jax.Array, used: jax.Array) -> jax.Array:
+def corner_rows(
+    table: Float[AnyArray, "V C"], index: Integer[AnyArray, " P"], used: Bool[AnyArray, " P"]
+) -> Float[Array, "P C"]:
     """table[index] for table [V, C] and index [P]; no gradient flows to rows that are not `used` [P].
 
     Hence the background costs nothing in the backward pass, which scatters only what is used.

@@ -6,10 +6,11 @@ Per frame, for one face (vmap for batches), differentiable; what depends on the 
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
+from sfm_jax.array_types import AnyArray, Triangles
 from sfm_jax.geometry.mesh import vertex_normals
 from sfm_jax.geometry.vector import cross, normalise
 from sfm_jax.render.coverage import take
@@ -20,8 +21,8 @@ ROUNDNESS = 0.5  # meets a sphere in second order; the paper's 0.75 rises half a
 
 
 def rounded_vertices(
-    vertices: jax.Array, triangles: np.ndarray, dense: DenseMesh, roundness: float = ROUNDNESS
-) -> jax.Array:
+    vertices: Float[AnyArray, "V 3"], triangles: Triangles, dense: DenseMesh, roundness: float = ROUNDNESS
+) -> Float[Array, "D 3"]:
     """The dense mesh's vertices [V', 3] of a face [V, 3] mm with triangles [F, 3]: no facets, no gaps.
 
     Phong tessellation (Boubekeur & Alexa, SIGGRAPH Asia 2008): a point of a triangle is projected to the tangent planes
@@ -41,11 +42,11 @@ class Tangents(NamedTuple):
     """At the vertices of a dense mesh: along_u [V', 3], unit directions in which u grows; hand [V'], 1, or -1 where the
     chart shows the surface mirrored."""
 
-    along_u: jax.Array
-    hand: np.ndarray
+    along_u: Float[Array, "*batch D 3"]
+    hand: Float[np.ndarray, " D"]
 
 
-def tangents(vertices: jax.Array, layout: UVLayout, dense: DenseMesh) -> Tangents:
+def tangents(vertices: Float[AnyArray, "V 3"], layout: UVLayout, dense: DenseMesh) -> Tangents:
     """How the UVs lie on a surface of vertices [V, 3] mm.
 
     Of each triangle from its UVs (Lengyel 2001); at a dense vertex those of the triangle in which it lies, smoothed
@@ -63,7 +64,7 @@ def tangents(vertices: jax.Array, layout: UVLayout, dense: DenseMesh) -> Tangent
     return Tangents(along_u, np.where(area[dense.face] < 0, -1, 1).astype(np.float32))
 
 
-def tangent_normals(fine: jax.Array, base: jax.Array, frame: Tangents) -> jax.Array:
+def tangent_normals(fine: Float[AnyArray, "D 3"], base: Float[AnyArray, "D 3"], frame: Tangents) -> Float[Array, "D 3"]:
     """Unit normals `fine` [V', 3] in the frames of a base surface with unit normals `base` [V', 3]: along u, along v
     (upwards in the map) and outward, [V', 3]. The form of glTF's normal maps: (0, 0, 1) where the two surfaces agree.
     """
@@ -72,7 +73,7 @@ def tangent_normals(fine: jax.Array, base: jax.Array, frame: Tangents) -> jax.Ar
     return jnp.stack([jnp.sum(fine * axis, -1) for axis in (along_u, along_v, base)], -1)
 
 
-def texel_map(values: jax.Array, dense: DenseMesh, empty: float = 0.0) -> jax.Array:
+def texel_map(values: Float[AnyArray, "D C"], dense: DenseMesh, empty: float = 0.0) -> Float[Array, "S S C"]:
     """Values [V', C] of the dense mesh's vertices as a UV map [S, S, C]; `empty` where no vertex is a texel."""
     flat = jnp.full((dense.size * dense.size, values.shape[-1]), empty, values.dtype)
     return flat.at[dense.texel].set(values[:len(dense.texel)]).reshape(dense.size, dense.size, -1)

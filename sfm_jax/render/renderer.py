@@ -11,7 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import checkify
+from jaxtyping import Array, Float, Int
 
+from sfm_jax.array_types import AnyArray, Numbers, Triangles
 from sfm_jax.geometry.camera import Camera, Perspective, frame, to_camera
 from sfm_jax.geometry.mesh import Edges, edge_list, vertex_normals
 from sfm_jax.geometry.rotation import rotation_from_6d
@@ -30,10 +32,10 @@ class Surface(NamedTuple):
     or pass it to a jitted function.
     """
 
-    triangles: np.ndarray
+    triangles: Triangles
     edges: Edges
-    uv: np.ndarray | None = None
-    uv_triangles: np.ndarray | None = None
+    uv: Float[np.ndarray, "U 2"] | None = None
+    uv_triangles: Triangles | None = None
 
 
 class Rendering(NamedTuple):
@@ -45,17 +47,19 @@ class Rendering(NamedTuple):
     none). overflow [] int32 and demand: see `check_overflow`.
     """
 
-    colour: jax.Array
-    alpha: jax.Array
-    depth: jax.Array
-    normals: jax.Array
-    uv: jax.Array | None
-    triangle: jax.Array
-    overflow: jax.Array
+    colour: Float[Array, "*batch H W C"]
+    alpha: Float[Array, "*batch H W"]
+    depth: Float[Array, "*batch H W"]
+    normals: Float[Array, "*batch H W 3"]
+    uv: Float[Array, "*batch H W 2"] | None
+    triangle: Int[Array, "*batch H W"]
+    overflow: Int[Array, "*batch"]
     demand: Caps
 
 
-def surface(triangles: np.ndarray, uv: np.ndarray | None = None, uv_triangles: np.ndarray | None = None) -> Surface:
+def surface(
+    triangles: Triangles, uv: Float[AnyArray, "U 2"] | None = None, uv_triangles: Triangles | None = None
+) -> Surface:
     """The Surface of triangles [F, 3], outward counter-clockwise; uv [U, 2] with its own triangles where it has seams.
 
     Raises:
@@ -71,9 +75,10 @@ def surface(triangles: np.ndarray, uv: np.ndarray | None = None, uv_triangles: n
     return Surface(triangles, edge_list(triangles), uv, uv_triangles)
 
 
+@jax.named_scope("render")
 def render(
-    vertices: jax.Array, surface: Surface, camera: Camera, image_size: tuple[int, int], *, albedo: jax.Array,
-    light: Light | None = None, background: jax.Array | float = 0.0, edge_width: float = 2.0,
+    vertices: Float[AnyArray, "V 3"], surface: Surface, camera: Camera, image_size: tuple[int, int], *,
+    albedo: Float[AnyArray, "V C"], light: Light | None = None, background: Numbers = 0.0, edge_width: float = 2.0,
     backend: str | None = None, caps: Caps | None = None, cull: bool = False,
 ) -> Rendering:
     """Render one mesh; differentiable in vertices, camera, albedo, light and background. jit, vmap and grad compose.
@@ -142,7 +147,7 @@ def _deferred(vertices, camera, albedo, light, background, surface, ids, band, e
 
 
 def suggest_caps(
-    vertices: jax.Array, surface: Surface, image_size: tuple[int, int], edge_width: float = 2.0,
+    vertices: Float[AnyArray, "V 3"], surface: Surface, image_size: tuple[int, int], edge_width: float = 2.0,
     cameras: Camera | None = None, cull: bool = False, margin: float = 1.25, backend: str | None = None,
 ) -> Caps:
     """Capacities for a backend, or for every one, that hold `vertices` [V, 3] in each of `cameras` (leading dimension),

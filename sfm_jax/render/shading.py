@@ -8,7 +8,9 @@ when the head turns.
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
+from sfm_jax.array_types import AnyArray, Number, Numbers, Points
 from sfm_jax.geometry.vector import normalise
 
 # Lambert's cosine in each band (pi, 2 pi / 3, pi / 4) times the normalisation of the real spherical harmonics:
@@ -16,7 +18,7 @@ from sfm_jax.geometry.vector import normalise
 _BAND0, _BAND1, _ZONAL2, _BAND2, _SQUARES2 = 0.886226925, 1.023326708, 0.247707956, 0.858085531, 0.429042765
 
 
-def harmonics(normals: jax.Array) -> jax.Array:
+def harmonics(normals: Points) -> Float[Array, "*batch 9"]:
     """Irradiance per unit of each coefficient, [..., 9] for unit normals [..., 3].
 
     In the order 1, z, x, y, 3z^2-1, xz, yz, x^2-y^2, xy (Chen et al., TIP 2020).
@@ -28,7 +30,7 @@ def harmonics(normals: jax.Array) -> jax.Array:
     ], -1)
 
 
-def ambient(level: float = 1.0) -> "SphericalHarmonics":
+def ambient(level: Number = 1.0) -> "SphericalHarmonics":
     """The light under which every surface shows `level` times its albedo: where a fit starts."""
     return SphericalHarmonics(jnp.zeros((9, 3)).at[0].set(level / _BAND0))
 
@@ -37,9 +39,11 @@ def ambient(level: float = 1.0) -> "SphericalHarmonics":
 class SphericalHarmonics:
     """coefficients [9, 3]: distant light in each colour channel, in the order of `harmonics`."""
 
-    coefficients: jax.Array
+    coefficients: Float[AnyArray, "*batch 9 3"]
 
-    def __call__(self, albedo: jax.Array, normals: jax.Array, positions: jax.Array, eye: jax.Array) -> jax.Array:
+    def __call__(
+        self, albedo: Points, normals: Points, positions: Points | None, eye: Points | None
+    ) -> Float[Array, "*batch 3"]:
         """albedo * (harmonics(n) . coefficients) [..., 3]; not clipped, so that gradients live in the dark too."""
         return albedo * jnp.matmul(harmonics(normals), self.coefficients, precision=jax.lax.Precision.HIGHEST)
 
@@ -48,13 +52,13 @@ class SphericalHarmonics:
 class PointLight:
     """position [3] mm; colour, ambient [3]; specular [] (strength of the highlight) and shininess [] (its exponent)."""
 
-    position: jax.Array
-    colour: jax.Array
-    ambient: jax.Array
-    specular: jax.Array
-    shininess: jax.Array
+    position: Float[AnyArray, "*batch 3"]
+    colour: Float[AnyArray, "*batch 3"]
+    ambient: Float[AnyArray, "*batch 3"]
+    specular: Numbers
+    shininess: Numbers
 
-    def __call__(self, albedo: jax.Array, normals: jax.Array, positions: jax.Array, eye: jax.Array) -> jax.Array:
+    def __call__(self, albedo: Points, normals: Points, positions: Points, eye: Points) -> Float[Array, "*batch 3"]:
         """albedo * (ambient + colour max(n.l, 0)) + colour specular max(r.v, 0)^shininess (Phong 1975)."""
         direction = normalise(self.position - positions)
         facing = jnp.sum(normals * direction, -1, keepdims=True)

@@ -13,7 +13,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.custom_batching import sequential_vmap
+from jaxtyping import Array, Bool, Float, Int
 
+from sfm_jax.array_types import AnyArray, Triangles
 from sfm_jax.geometry.camera import BEHIND
 from sfm_jax.geometry.mesh import Edges
 from sfm_jax.render.caps import Caps, shortfall
@@ -33,16 +35,17 @@ class Band(NamedTuple):
     int32, a pixel of the contour's other side; demand (Caps) and overflow [] int32.
     """
 
-    pixel: jax.Array
-    edge: jax.Array
-    front: jax.Array
-    other: jax.Array
+    pixel: Int[Array, " B"]
+    edge: Int[Array, " B"]
+    front: Bool[Array, " B"]
+    other: Int[Array, " B"]
     demand: Caps
-    overflow: jax.Array
+    overflow: Int[Array, ""]
 
 
 def contour_band(
-    points: jax.Array, triangles, edges: Edges, seen: Visibility, width: float, caps: Caps, cull: bool = False
+    points: Float[AnyArray, "V 3"], triangles: Triangles, edges: Edges, seen: Visibility, width: float, caps: Caps,
+    cull: bool = False,
 ) -> Band:
     """Find the contours that are seen and the pixels within width / 2 of them. No gradient passes.
 
@@ -72,7 +75,9 @@ def contour_band(
     return Band(*lists, demand, shortfall(demand, caps))
 
 
-def coverage(points: jax.Array, edges: Edges, band: Band, image_width: int, width: float) -> jax.Array:
+def coverage(
+    points: Float[AnyArray, "V 3"], edges: Edges, band: Band, image_width: int, width: float
+) -> Float[Array, " B"]:
     """How far each of the band's pixels [B] is covered by the surface in front: 1 inside, 0.5 on the edge, 0 outside.
 
     The signed distance seen through a tent filter `width` pixels wide; differentiable in `points`. The samples of a
@@ -87,7 +92,9 @@ def coverage(points: jax.Array, edges: Edges, band: Band, image_width: int, widt
     return 0.5 + offset - 0.5 * offset * jnp.abs(offset)
 
 
-def soften(image: jax.Array, points: jax.Array, edges: Edges, band: Band, width: float) -> jax.Array:
+def soften(
+    image: Float[AnyArray, "H W C"], points: Float[AnyArray, "V 3"], edges: Edges, band: Band, width: float
+) -> Float[Array, "H W C"]:
     """Blend a hard image [H, W, C] across its contours; premultiplied, so that background is all zeros.
 
     The blend's two colours are the pixel's own and that of the other side's nearest pixel: differentiable in both,

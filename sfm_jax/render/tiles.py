@@ -6,14 +6,19 @@ Triangles that touch more than 2 x 2 tiles are listed apart and tested in every 
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
+from sfm_jax.array_types import AnyArray, Triangles
+from sfm_jax.render.caps import Caps
 from sfm_jax.render.coverage import FAR, NONE, bounding_boxes, corners, cover, split, take
 
 SIDE = 16
 _EMPTY = 2**31 - 1
 
 
-def tiles(points, triangles, image_size, caps, cull):
+def tiles(
+    points: Float[AnyArray, "V 3"], triangles: Triangles, image_size: tuple[int, int], caps: Caps, cull: bool
+) -> tuple[Int[Array, " P"], Float[Array, " P"], dict[str, Int[Array, ""]]]:
     """ids, depths [H*W] and the number of list entries needed. See `sfm_jax.render.visibility`."""
     height, width = image_size
     across, down = -(-width // SIDE), -(-height // SIDE)

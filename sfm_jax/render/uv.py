@@ -6,15 +6,17 @@ so that the map, seen as an image, has v upwards. What depends on the topology a
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Float64, Int
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from sfm_jax.array_types import AnyArray, Triangles
 from sfm_jax.geometry.camera import Camera, to_camera
 from sfm_jax.geometry.mesh import vertex_normals
 from sfm_jax.geometry.static import StaticArrays
@@ -36,9 +38,9 @@ class Sampling(StaticArrays):
 
     size: int
     vertex_count: int
-    sample_vertex: np.ndarray
-    sample_texels: np.ndarray
-    sample_weights: np.ndarray
+    sample_vertex: Int[np.ndarray, " P"]
+    sample_texels: Int[np.ndarray, "P 4"]
+    sample_weights: Float[np.ndarray, "P 4"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,37 +52,46 @@ class UVLayout(Sampling):
     where the texel's centre lies in a chart; texels of the gutter around show the nearest point of a border instead.
     """
 
-    triangles: np.ndarray
-    uv: np.ndarray
-    uv_triangles: np.ndarray
-    triangle_chart: np.ndarray
-    triangle: np.ndarray
-    weights: np.ndarray
-    mask: np.ndarray
+    triangles: Int[np.ndarray, "F 3"]
+    uv: Float[np.ndarray, "U 2"]
+    uv_triangles: Int[np.ndarray, "F 3"]
+    triangle_chart: Int[np.ndarray, " F"]
+    triangle: Int[np.ndarray, "S S"]
+    weights: Float[np.ndarray, "S S 3"]
+    mask: Bool[np.ndarray, "S S"]
 
     @property
-    def chart(self) -> np.ndarray:
+    def chart(self) -> Int[np.ndarray, "S S"]:
         """The chart [S, S] of each texel, -1 outside the mask."""
         return np.where(self.mask, self.triangle_chart[self.triangle], -1)
+
+
+@runtime_checkable
+class MeshWithUV(Protocol):
+    """What `uv_layout` asks of a mesh; a Topology and a render Surface have it."""
+
+    triangles: Triangles
+    uv: Float[AnyArray, "U 2"] | None
+    uv_triangles: Triangles | None
 
 
 class Unwrapped(NamedTuple):
     """colour [S, S, C], zero where no texel is; visible [S, S] bool: the image shows this texel, free of gradients."""
 
-    colour: jax.Array
-    visible: jax.Array
+    colour: Float[Array, "*batch S S C"]
+    visible: Bool[Array, "*batch S S"]
 
 
 # --------------------------------------------------------------------------------------------- per frame
 
-def vertices_to_map(values: jax.Array, layout: UVLayout) -> jax.Array:
+def vertices_to_map(values: Float[AnyArray, "V C"], layout: UVLayout) -> Float[Array, "S S C"]:
     """Vertex values [V, C] as a UV map [S, S, C]; zero where no texel is. Of vertices: a position map."""
     corner = layout.triangles[np.maximum(layout.triangle, 0)]
     weights = np.where(layout.triangle[..., None] >= 0, layout.weights, 0)
     return sum(weights[..., k, None] * take(values, corner[..., k]) for k in range(3))
 
 
-def map_to_vertices(uv_map: jax.Array, sampling: Sampling) -> jax.Array:
+def map_to_vertices(uv_map: Float[AnyArray, "S S C"], sampling: Sampling) -> Float[Array, "V C"]:
     """A UV map [S, S, C] at the vertices of a layout or of a dense mesh, [V, C].
 
     Bilinear among the texels of the vertex's own chart: what lies outside the mask is never read. A vertex on a
@@ -95,13 +106,13 @@ def map_to_vertices(uv_map: jax.Array, sampling: Sampling) -> jax.Array:
     return jnp.zeros((sampling.vertex_count, flat.shape[1]), parts.dtype).at[sampling.sample_vertex].add(parts)
 
 
-def sample_map(uv_map: jax.Array, uv: jax.Array) -> jax.Array:
+def sample_map(uv_map: Float[AnyArray, "H W C"], uv: Float[AnyArray, "*batch 2"]) -> Float[Array, "*batch C"]:
     """A UV map [H, W, C] at coordinates uv [..., 2], bilinear, [..., C]: the texture of a `Rendering.uv` image."""
     height, width = uv_map.shape[:2]
     return sample_image(uv_map, jnp.stack([uv[..., 0] * width, (1 - uv[..., 1]) * height], -1))
 
 
-def sample_image(image: jax.Array, points: jax.Array) -> jax.Array:
+def sample_image(image: Float[AnyArray, "H W C"], points: Float[AnyArray, "*batch 2"]) -> Float[Array, "*batch C"]:
     """An image [H, W, C] at points [..., 2] (x right, y down, first pixel's centre at 0.5), bilinear, [..., C].
 
     Differentiable in both; outside the image its edge goes on.
@@ -113,8 +124,8 @@ def sample_image(image: jax.Array, points: jax.Array) -> jax.Array:
 
 
 def unwrap(
-    image: jax.Array, vertices: jax.Array, camera: Camera, layout: UVLayout, triangle: jax.Array,
-    tolerance: float = 1.0, least_cosine: float = 0.15,
+    image: Float[AnyArray, "H W C"], vertices: Float[AnyArray, "V 3"], camera: Camera, layout: UVLayout,
+    triangle: Int[AnyArray, "H W"], tolerance: float = 1.0, least_cosine: float = 0.15,
 ) -> Unwrapped:
     """The colours that `image` shows of each texel; differentiable in image, vertices and camera.
 
@@ -140,8 +151,8 @@ def unwrap(
 
 
 def displace(
-    vertices: jax.Array, triangles: np.ndarray, offsets: jax.Array, camera: Camera | None = None
-) -> jax.Array:
+    vertices: Float[AnyArray, "V 3"], triangles: Triangles, offsets: Float[AnyArray, " V"], camera: Camera | None = None
+) -> Float[Array, "V 3"]:
     """Vertices [V, 3] moved by offsets [V] mm along their normals; with a camera along its rays, towards the viewer.
 
     With `map_to_vertices` this is displacement by a UV map; moves along the rays leave the image points as they are.
@@ -177,7 +188,8 @@ def _visible(points, projected, layout, ids, tolerance, least_cosine):
     pixels, weights = _taps(x, y, height, width)
     for k in range(4):
         pixel = pixels[..., k]
-        plane = z + slope_x * (pixel % width + 0.5 - x) + slope_y * (pixel // width + 0.5 - y)
+        column, row = (pixel % width).astype(jnp.float32) + 0.5, (pixel // width).astype(jnp.float32) + 0.5
+        plane = z + slope_x * (column - x) + slope_y * (row - y)
         apart = jnp.abs(take(nearness, pixel) - plane) * cosine
         visible &= (apart <= tolerance) | (weights[..., k] == 0)
     return visible
@@ -197,11 +209,11 @@ def _taps(x, y, height, width, xp=jnp):
 
 # ------------------------------------------------------------------------------------- once per topology
 
-def uv_layout(mesh, size: int = 256) -> UVLayout:
+def uv_layout(mesh: MeshWithUV, size: int = 256) -> UVLayout:
     """Rasterise a mesh's UV layout into size x size texels. Slow, in NumPy: once per topology, outside jit.
 
     Args:
-      mesh: what has triangles [F, 3], uv [U, 2] in [0, 1] and uv_triangles [F, 3]: a Topology or a render Surface.
+      mesh: a Topology or a render Surface; its uv in [0, 1].
       size: texels along a side, a power of two.
 
     Raises:
@@ -237,13 +249,13 @@ def uv_layout(mesh, size: int = 256) -> UVLayout:
                     triangle_chart.astype(np.int32), triangle, weights.astype(np.float32), mask)
 
 
-def texel_points(uv: np.ndarray, size: int) -> np.ndarray:
+def texel_points(uv: Float[AnyArray, "*batch 2"], size: int) -> Float64[np.ndarray, "*batch 2"]:
     """uv [..., 2] in units of texels, x right and y down, float64."""
     uv = np.asarray(uv, np.float64)
     return np.stack([uv[..., 0] * size, (1 - uv[..., 1]) * size], -1)
 
 
-def border_edges(uv_triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def border_edges(uv_triangles: Int[np.ndarray, "F 3"]) -> tuple[Int[np.ndarray, " E"], Int[np.ndarray, " E"]]:
     """The sides at which charts end: face [E] and corner [E] where the side begins (it ends at corner + 1)."""
     sides = np.sort(np.stack([uv_triangles, np.roll(uv_triangles, -1, 1)], -1).reshape(-1, 2), 1)
     _, inverse, count = np.unique(sides, axis=0, return_inverse=True, return_counts=True)
@@ -251,7 +263,9 @@ def border_edges(uv_triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return side // 3, side % 3
 
 
-def border_samples(uv_triangles, corners):
+def border_samples(
+    uv_triangles: Int[np.ndarray, "F 3"], corners: Float[np.ndarray, "F 3 2"]
+) -> tuple[Int[np.ndarray, " B"], Float[np.ndarray, "B 3"], Float[np.ndarray, "B 2"]]:
     """Points along the charts' borders: face [B], weights in it [B, 3] and place [B, 2] in texels."""
     face, corner = border_edges(uv_triangles)
     after = (corner + 1) % 3
@@ -265,13 +279,16 @@ def border_samples(uv_triangles, corners):
     return face[edge], weights, np.einsum("bk,bkc->bc", weights, corners[face[edge]])
 
 
-def expand(count):
+def expand(count: Int[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " N"], Int[np.ndarray, " N"]]:
     """Each index i count[i] times, with steps 0 .. count[i] - 1."""
     owner = np.repeat(np.arange(len(count)), count)
     return owner, np.arange(len(owner)) - (np.cumsum(count) - count)[owner]
 
 
-def sampling_table(vertex, place, own_chart, chart):
+def sampling_table(
+    vertex: Int[np.ndarray, " P"], place: Float[np.ndarray, "P 2"], own_chart: Int[np.ndarray, " P"],
+    chart: Int[np.ndarray, "S S"],
+) -> tuple[Int[np.ndarray, " P"], Int[np.ndarray, "P 4"], Float[np.ndarray, "P 4"]]:
     """sample_vertex, sample_texels, sample_weights of vertices [P] at `place` [P, 2] texels, in charts `own_chart` [P].
 
     chart [S, S] is each texel's. Where a chart has none of the four texels around, its nearest one serves.

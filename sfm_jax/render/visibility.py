@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.custom_batching import sequential_vmap
+from jaxtyping import Array, Float, Int
 
+from sfm_jax.array_types import AnyArray, Triangles
 from sfm_jax.render.caps import Caps, default_caps, shortfall
 from sfm_jax.render.coverage import NONE
 from sfm_jax.render.fragments import fragments
@@ -28,10 +30,10 @@ class Visibility(NamedTuple):
     `sfm_jax.render.check_overflow` names the capacity that would do.
     """
 
-    triangle: jax.Array
-    depth: jax.Array
+    triangle: Int[Array, "H W"]
+    depth: Float[Array, "H W"]
     demand: Caps
-    overflow: jax.Array
+    overflow: Int[Array, ""]
 
 
 def fastest_backend() -> str:
@@ -40,7 +42,7 @@ def fastest_backend() -> str:
 
 
 def visibility(
-    points: jax.Array, triangles: np.ndarray, image_size: tuple[int, int], backend: str | None = None,
+    points: Float[AnyArray, "V 3"], triangles: Triangles, image_size: tuple[int, int], backend: str | None = None,
     caps: Caps | None = None, cull: bool = False,
 ) -> Visibility:
     """The nearest triangle at every pixel centre; of equally near ones the one of smaller index.
@@ -74,7 +76,7 @@ def visibility(
     return Visibility(ids.reshape(image_size), depths.reshape(image_size), demand, shortfall(demand, caps))
 
 
-def check_mesh(points, triangles) -> None:
+def check_mesh(points: AnyArray, triangles: AnyArray) -> None:
     """ValueError for wrong shapes, indices out of range and, where the values are known, non-finite points."""
     if points.ndim != 2 or points.shape[1] != 3 or points.shape[0] == 0:
         raise ValueError(f"points: shape {points.shape}, expected [V, 3] (vmap for batches)")
@@ -90,7 +92,7 @@ def check_mesh(points, triangles) -> None:
         raise ValueError(f"points: {(~np.isfinite(np.asarray(points))).any(1).sum()} of {len(points)} are not finite")
 
 
-def check_image_size(image_size) -> None:
+def check_image_size(image_size: tuple[int, int]) -> None:
     """ValueError unless (height, width) are two positive whole numbers."""
     if len(image_size) != 2 or not all(isinstance(n, int | np.integer) and n > 0 for n in image_size):
         raise ValueError(f"image_size: found {image_size}, expected (height, width), both above 0")

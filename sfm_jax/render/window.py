@@ -5,14 +5,19 @@ parallel arithmetic and one scatter: the fastest way on a GPU. The design is our
 """
 
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
+from sfm_jax.array_types import AnyArray, Triangles
+from sfm_jax.render.caps import Caps
 from sfm_jax.render.coverage import Box, bounding_boxes, corners, cover, nearest
 from sfm_jax.render.fragments import box_fragments
 
 SIDE = 2
 
 
-def window(points, triangles, image_size, caps, cull):
+def window(
+    points: Float[AnyArray, "V 3"], triangles: Triangles, image_size: tuple[int, int], caps: Caps, cull: bool
+) -> tuple[Int[Array, " P"], Float[Array, " P"], dict[str, Int[Array, ""]]]:
     """ids, depths [H*W] and the number of list entries needed. See `sfm_jax.render.visibility`."""
     height, width = image_size
     x, y, z = corners(points, triangles)

@@ -61,7 +61,7 @@ def _scores(task, found: Detailed, record: dict) -> dict:
     deviation = RELIEF / _millimetres_per_pixel(task, found)
     # Depth grows away from the viewer.
     apart = found.coarse["depth"] - record["depth"]
-    beside = valid * (jnp.abs(_relief(apart, valid, deviation)) < JUMP)
+    beside = jnp.where(jnp.abs(_relief(apart, valid, deviation)) < JUMP, valid, 0.0)
     d, t = (jnp.abs(found.coarse["normals"][..., 2]) * _relief(distance, beside, deviation)
             for distance in (found.coarse["depth"] - found.fine["depth"], apart))
 
@@ -74,7 +74,7 @@ def _scores(task, found: Detailed, record: dict) -> dict:
     def unlike(seen):
         return masked_image_mean(colour_distance(seen["colour"], found.photo), seen["alpha"])
 
-    blocked = jnp.abs(found.displacement) * (task.space.mask == 0)
+    blocked = jnp.where(task.space.mask == 0, jnp.abs(found.displacement), 0.0)
     wrinkles = _moments(found.fine["displacement"], record["displacement"], total)
     return {
         "pixels": total(jnp.ones_like(d)), "beside": total(beside), "coarse": angle(found.coarse["normals"]),
@@ -101,7 +101,8 @@ def _millimetres_per_pixel(task, found: Detailed) -> jax.Array:
 
 def _relief(distance, valid, deviation):
     """Distances [B, S, S] less their Gaussian mean over the valid pixels; deviation [B, 1, 1] pixels."""
-    away = jnp.arange(distance.shape[1])[:, None] - jnp.arange(distance.shape[1])
+    place = jnp.arange(distance.shape[1], dtype=distance.dtype)
+    away = place[:, None] - place
     kernel = jnp.exp(-0.5 * (away / deviation) ** 2)
 
     def blurred(values):

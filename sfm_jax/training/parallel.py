@@ -91,7 +91,8 @@ def train_step(task: Task, optimiser: optax.GradientTransformation, seed: int, e
         with jax.named_scope("optimiser"):
             if clip_norm:
                 gradients = jax.tree.map(lambda gradient: gradient * jnp.minimum(1.0, clip_norm / norm), gradients)
-            updates, opt_state = optimiser.update(gradients, train.opt_state, train.params)
+            with jax.numpy_dtype_promotion("standard"):  # optax multiplies its counts of steps by floats
+                updates, opt_state = optimiser.update(gradients, train.opt_state, train.params)
             params = optax.apply_updates(train.params, updates)
             ema = optax.incremental_update(params, train.ema, 1.0 - ema_decay) if ema_decay else train.ema
         return TrainState(train.step + 1, params, aux.state, opt_state, ema), metrics

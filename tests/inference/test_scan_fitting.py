@@ -6,6 +6,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import shape_checks
 import trimesh
 from scipy.spatial.transform import Rotation
 
@@ -174,6 +175,7 @@ def test_a_start_from_where_no_face_is_seen_is_an_error(full):
         fit_scan(full, np.asarray(full.mean)[:500], start=far, settings=Settings(iterations=1))
 
 
+@shape_checks.off()
 def test_wrong_shapes_are_named(full):
     points = np.asarray(full.mean)
     with pytest.raises(ValueError, match=r"points: row 3 is"):

@@ -35,7 +35,7 @@ def test_gradients_are_finite_differences():
     assert np.abs(np.asarray(apart) - 1.2).min() > 0.01 and (np.asarray(apart) < 1.2)[::2].any()
 
     def loss(a):
-        return jnp.sum(contrastive.contrastive(contrastive.distance(a, b), same, 1.2))
+        return jnp.sum(contrastive.contrastive(contrastive.distance(a, b.astype(a.dtype)), same, 1.2))
 
     with jax.enable_x64(True):
         jax.test_util.check_grads(loss, (a.astype(np.float64),), order=1, modes=["rev"], eps=1e-5)

@@ -27,7 +27,7 @@ def transcribed_roughness(values, lists, zone):
 @settings(deadline=None, max_examples=30)
 @given(arrays(np.float32, (5, 6), elements=NUMBERS), arrays(np.bool_, (5, 6)))
 def test_capped_square(values, mask):
-    chosen = np.float64(values[mask])
+    chosen = values[mask].astype(np.float64)
     expected = np.mean(np.minimum(chosen**2, 10)) if mask.any() else 0
     found = float(detail.capped_square(values, jnp.asarray(mask, jnp.float32)))
     assert found == pytest.approx(expected, abs=1e-6, rel=1e-6)

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
+import shape_checks
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -54,6 +55,7 @@ FORMATS = {
 
 
 @pytest.mark.parametrize("name", FORMATS)
+@shape_checks.off()
 def test_damage_is_refused_in_one_line_or_does_not_matter(name, tmp_path, monkeypatch):
     monkeypatch.setattr(mutations, "BOMB", 1 << 16)  # large ones take time to make
     make, mutate = FORMATS[name]

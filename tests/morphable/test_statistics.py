@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import shape_checks
 from scipy.optimize import minimize
 from sklearn.decomposition import PCA
 
@@ -175,6 +176,7 @@ def test_specificity_is_the_distance_to_the_nearest_real_shape(rng):
 
 
 @pytest.mark.parametrize("weights", [np.zeros(25), -np.ones(25), np.ones(24)])
+@shape_checks.off()
 def test_bad_weights_are_refused(rng, weights):
     with pytest.raises(ValueError, match=r"weights: expected \[25\] values >= 0, not all zero"):
         statistics.weighted_pca(_shapes(rng), weights, 3)

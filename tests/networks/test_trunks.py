@@ -42,6 +42,7 @@ def parameters(name, size):
     return sum(np.prod(leaf.shape, dtype=int) for leaf in jax.tree.leaves(shapes["params"]))
 
 
+@pytest.mark.usefixtures("standard_promotion")  # flax's BatchNorm multiplies bfloat16 by float32
 @pytest.mark.parametrize("name", SHAPES)
 def test_shapes(name):
     length, shape = SHAPES[name]
@@ -85,7 +86,7 @@ def test_gradients_are_finite_and_reach_every_parameter(name):
     @jax.jit
     def loss(params):
         features, _ = make(name).apply(state | {"params": params}, images(4), train=True, mutable=["batch_stats"])
-        weight = jnp.arange(features.pooled.shape[1]) % 7 - 3.0
+        weight = jnp.arange(features.pooled.shape[1], dtype=jnp.float32) % 7 - 3.0
         return jnp.sum(jnp.sin(features.pooled) * weight)
 
     gradients = jax.jit(jax.grad(loss))(state["params"])

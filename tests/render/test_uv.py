@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scenes
+import shape_checks
 import trimesh
 from jax.test_util import check_grads
 
@@ -369,6 +370,7 @@ def test_one_trace_for_equal_layouts_and_batches():
 
 # ------------------------------------------------------------------------------------------------ bad input
 
+@shape_checks.off()
 def test_errors_say_what_was_expected():
     none = dataclasses.replace(FACE.topology, uv=np.zeros((0, 2)), uv_triangles=np.zeros((0, 3), np.int32))
     cases = [

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scenes
+import shape_checks
 import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -135,6 +136,7 @@ def test_demand_is_the_number_of_pixels_in_bounding_boxes():
     (np.zeros((3, 3)), [[0, 1, 2]], (0, 4), r"image_size: found \(0, 4\)"),
     (np.zeros((3, 3)), [[0, 1, 2]], (4,), r"image_size"),
 ])
+@shape_checks.off()
 def test_bad_input_is_named(points, triangles, size, message):
     with pytest.raises(ValueError, match=message):
         visibility(jnp.asarray(points, jnp.float32), np.asarray(triangles), size)

@@ -10,6 +10,7 @@ from toy_regression import ToyRegression, config
 from sfm_jax.training.loop import prepare
 from sfm_jax.training.optimiser import create_optimiser, learning_rate
 
+pytestmark = pytest.mark.usefixtures("standard_promotion")  # optax multiplies its counts of steps by floats
 LABELS = {"weights": "weights", "bias": "bias"}
 PARAMS = {"weights": np.float32([1.0, -2.0, 0.5]), "bias": np.float32(3.0)}
 GRADIENTS = [{"weights": np.float32([0.3, -4.0, 1.0]) / (k + 1), "bias": np.float32(0.5 * k - 0.7)} for k in range(6)]

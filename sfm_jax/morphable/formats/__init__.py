@@ -23,7 +23,7 @@ LOADERS = {
 _SUFFIXES = {".bin": "eos", ".glb": "glb", ".h5": "bfm", ".hdf5": "bfm", ".pkl": "flame", ".npy": "bilinear"}
 
 
-def load_face_model(path: str | os.PathLike, format: str | None = None, **options) -> MorphableModel:
+def load_face_model(path: str | os.PathLike, format: str | None = None, **options: object) -> MorphableModel:
     """A face model of any format that is read here.
 
     Args:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 import scipy.spatial
+from jaxtyping import Float, Int
 
 from sfm_jax.array_files import integers, numbers
 from sfm_jax.morphable.formats.landmarks import slide_lines
@@ -35,7 +36,7 @@ def assemble(
     albedo: tuple[np.ndarray, np.ndarray] | None = None,
     uv: np.ndarray | None = None,
     uv_triangles: np.ndarray | None = None,
-    landmarks: np.ndarray | None = None,
+    landmarks: np.ndarray | Sequence[int] | None = None,
     contour_lines: np.ndarray | None = None,
     millimetres: float = 1.0,
     name: str = "",
@@ -101,7 +102,7 @@ def assemble(
         source=source, albedo_space="log")
 
 
-def columns(path: str | os.PathLike, key: str, matrix: np.ndarray) -> np.ndarray:
+def columns(path: str | os.PathLike, key: str, matrix: np.ndarray) -> Float[np.ndarray, "K V 3"]:
     """[K, V, 3] of a matrix [3V, K] whose rows are x, y, z of vertex after vertex. ValueError if they are not."""
     matrix = numbers(path, key, matrix)
     if matrix.ndim != 2 or len(matrix) % 3:
@@ -109,7 +110,7 @@ def columns(path: str | os.PathLike, key: str, matrix: np.ndarray) -> np.ndarray
     return np.ascontiguousarray(matrix.T).reshape(matrix.shape[1], len(matrix) // 3, 3)
 
 
-def rms(basis: np.ndarray) -> np.ndarray:
+def rms(basis: Float[np.ndarray, "K V 3"]) -> Float[np.ndarray, " K"]:
     """Root mean square length [K] over the vertices of basis [K, V, 3]."""
     return np.sqrt(np.mean(np.sum(np.square(basis, dtype=np.float64), -1), -1)).astype(np.float32)
 
@@ -121,7 +122,7 @@ def unit_factor(unit: str) -> float:
     return UNITS[unit]
 
 
-def check_size(path: str | os.PathLike, mean: np.ndarray, landmarks: np.ndarray) -> None:
+def check_size(path: str | os.PathLike, mean: Float[np.ndarray, "V 3"], landmarks: Int[np.ndarray, " L"]) -> None:
     """ValueError unless mean [V, 3] is as large as faces are in mm; it names the factor that would make it so."""
     if len(landmarks):
         size, (low, high), what = np.linalg.norm(mean[landmarks[36]] - mean[landmarks[45]]), EYES_APART, \
@@ -137,7 +138,7 @@ def check_size(path: str | os.PathLike, mean: np.ndarray, landmarks: np.ndarray)
                      + (f" ({fitting[0]})" if fitting else ""))
 
 
-def check_axes(path: str | os.PathLike, mean: np.ndarray, landmarks: np.ndarray) -> None:
+def check_axes(path: str | os.PathLike, mean: Float[np.ndarray, "V 3"], landmarks: Int[np.ndarray, " L"]) -> None:
     """ValueError unless a mean [V, 3] with landmarks looks along +z, upright, its right eye at the smaller x."""
     if not len(landmarks):
         return
@@ -150,7 +151,7 @@ def check_axes(path: str | os.PathLike, mean: np.ndarray, landmarks: np.ndarray)
         raise ValueError(f"{path}: axes: {wrong[0]}, expected x to the image's right, y up, z towards the viewer")
 
 
-def mirror_images(mean: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+def mirror_images(mean: Float[np.ndarray, "V 3"], landmarks: Int[np.ndarray, " L"]) -> Int[np.ndarray, " V"]:
     """[V] int32: the vertex nearest to each one's mirror image, across the middle of the eyes or else of the box."""
     between = mean[landmarks[[36, 45]], 0] if len(landmarks) else [mean[:, 0].min(), mean[:, 0].max()]
     mirrored = mean * np.float32([-1, 1, 1]) + np.float32([sum(between), 0, 0])

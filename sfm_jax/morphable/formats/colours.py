@@ -5,26 +5,31 @@ intensity L of an sRGB value c. In the logarithm a code can never make an albedo
 """
 
 import numpy as np
+from jaxtyping import Float
 
 from sfm_jax.morphable.model import MorphableModel
 
 DARKEST = 1 / 255  # of sRGB: the logarithm needs a floor
 
 
-def albedo_from_srgb(mean: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def albedo_from_srgb(
+    mean: Float[np.ndarray, "V 3"], basis: Float[np.ndarray, "A V 3"]
+) -> tuple[Float[np.ndarray, "V 3"], Float[np.ndarray, "A V 3"]]:
     """Log linear albedo, mean [V, 3] and basis [A, V, 3], of sRGB in [0, 1] likewise. Darker than 1/255 is 1/255."""
     mean = np.clip(np.asarray(mean, np.float64), DARKEST, None)
     return np.log(_linear(mean)), np.asarray(basis, np.float64) * _log_slope(mean)
 
 
-def srgb_from_albedo(mean: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def srgb_from_albedo(
+    mean: Float[np.ndarray, "V 3"], basis: Float[np.ndarray, "A V 3"]
+) -> tuple[Float[np.ndarray, "V 3"], Float[np.ndarray, "A V 3"]]:
     """The inverse of `albedo_from_srgb`."""
     linear = np.exp(np.asarray(mean, np.float64))
     srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 1e-12) ** (1 / 2.4) - 0.055)
     return srgb, np.asarray(basis, np.float64) / _log_slope(srgb)
 
 
-def log_albedo(model: MorphableModel) -> tuple[np.ndarray, np.ndarray]:
+def log_albedo(model: MorphableModel) -> tuple[Float[np.ndarray, "V 3"], Float[np.ndarray, "A V 3"]]:
     """Mean [V, 3] and basis [A, V, 3] of a model's log linear albedo; of a linear one's to first order."""
     mean, basis = np.asarray(model.albedo_mean, np.float64), np.asarray(model.albedo_basis, np.float64)
     if model.albedo_space == "log":

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from sfm_jax.array_files import one_line
 from sfm_jax.morphable.formats.assemble import assemble, columns
@@ -77,7 +78,7 @@ def load_eos(
         source=f"eos model {Path(path).name}{note}")
 
 
-def load_blendshapes(path: str | os.PathLike) -> tuple[tuple[str, ...], float, np.ndarray]:
+def load_blendshapes(path: str | os.PathLike) -> tuple[tuple[str, ...], float, Float[np.ndarray, "E V 3"]]:
     """Names, 0 and offsets [E, V, 3] in mm of a file of eos' blendshapes. ValueError names the part that is missing."""
     cursor = _Cursor(path)
     names, basis = cursor.blendshapes()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy.spatial
+from jaxtyping import Float, Int
 
 from sfm_jax.array_files import integers, one_line, read_npz
 
@@ -62,8 +63,9 @@ def _read_mapping(path):
     return dict(enumerate(rows, 1))
 
 
-def complete(mean: np.ndarray, found: Mapping[int, int], contour: Mapping[str, list[int]] | None
-             ) -> tuple[np.ndarray, list[int]]:
+def complete(
+    mean: Float[np.ndarray, "V 3"], found: Mapping[int, int], contour: Mapping[str, list[int]] | None
+) -> tuple[np.ndarray, list[int]]:
     """All 68 landmarks, and which of them (0..67) are estimated.
 
     The jaw's points are spread evenly over the contour of each side, from the height of the eyes to the chin. Inner
@@ -101,7 +103,7 @@ def _spread(mean, line, eye, chin):
     return line[scipy.spatial.cKDTree(mean[line]).query(wanted)[1]].tolist()
 
 
-def slide_lines(mean: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+def slide_lines(mean: Float[np.ndarray, "V 3"], landmarks: Int[np.ndarray, " L"]) -> Int[np.ndarray, "17 11"]:
     """For each of the jaw's 17 landmarks the line [17, 11] of vertices along which it slides as the head turns.
 
     Seen from the middle of the head, a line runs from the cheek or chin through its landmark towards ear or throat;
@@ -123,7 +125,9 @@ def slide_lines(mean: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     return lines.astype(np.int32)
 
 
-def all_landmarks(path: str | os.PathLike | None, names: Mapping[str, int] | None = None) -> np.ndarray | None:
+def all_landmarks(
+    path: str | os.PathLike | None, names: Mapping[str, int] | None = None
+) -> Int[np.ndarray, "68"] | None:
     """The 68 vertices [68] of a mapping file, None for None. ValueError if the file lacks some."""
     if path is None:
         return None

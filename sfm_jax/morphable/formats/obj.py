@@ -4,6 +4,7 @@ import os
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Integer
 
 from sfm_jax.array_files import one_line
 from sfm_jax.morphable.formats.files import read_bytes
@@ -12,10 +13,10 @@ from sfm_jax.morphable.formats.files import read_bytes
 class Mesh(NamedTuple):
     """vertices [V, 3] in the file's unit, triangles [F, 3]; uv [U, 2] and uv_triangles [F, 3], or None."""
 
-    vertices: np.ndarray
-    triangles: np.ndarray
-    uv: np.ndarray | None
-    uv_triangles: np.ndarray | None
+    vertices: Float[np.ndarray, "V 3"]
+    triangles: Integer[np.ndarray, "F 3"]
+    uv: Float[np.ndarray, "U 2"] | None
+    uv_triangles: Integer[np.ndarray, "F 3"] | None
 
 
 def read_mesh(path: str | os.PathLike) -> Mesh:
@@ -51,7 +52,7 @@ def read_obj(path: str | os.PathLike) -> Mesh:
                 corners[..., 1] if with_uv else None)
 
 
-def read_obj_vertices(path: str | os.PathLike) -> np.ndarray:
+def read_obj_vertices(path: str | os.PathLike) -> Float[np.ndarray, "V 3"]:
     """The vertices [V, 3] alone: several times faster for the many files of one topology."""
     rows = [line.split()[1:4] for line in _lines(path) if line.startswith("v ")]
     try:
@@ -84,7 +85,7 @@ def _read_ply(path):
     return Mesh(vertices, triangles, None, None)
 
 
-def load_trimesh(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
+def load_trimesh(path: str | os.PathLike) -> tuple[Float[np.ndarray, "V 3"], Integer[np.ndarray, "F 3"]]:
     """Vertices [V, 3] and triangles [F, 3] of any mesh that trimesh reads. ValueError names the file."""
     import trimesh
 

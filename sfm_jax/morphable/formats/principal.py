@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from sfm_jax.geometry.alignment import apply_similarity, procrustes
 
@@ -10,7 +11,7 @@ NEGLIGIBLE = 1e-6  # of the largest standard deviation: rounding, not a componen
 ALIGNMENT_ROUNDS = 5
 
 
-def orthogonal(basis: np.ndarray) -> np.ndarray:
+def orthogonal(basis: Float[np.ndarray, "K V 3"]) -> Float[np.ndarray, "L V 3"]:
     """The components [K', V, 3] of the same Gaussian as basis [K, V, 3], orthogonal, the largest first.
 
     With x = c B and c ~ N(0, 1) the covariance is B^T B: the right singular vectors of B times its singular values.
@@ -25,7 +26,9 @@ def orthogonal(basis: np.ndarray) -> np.ndarray:
     return (rotated * np.where(largest < 0, -1, 1)).reshape(-1, *np.shape(basis)[1:])
 
 
-def without_motion(basis: np.ndarray, mean: np.ndarray, keep_size: bool) -> np.ndarray:
+def without_motion(
+    basis: Float[np.ndarray, "K V 3"], mean: Float[np.ndarray, "V 3"], keep_size: bool
+) -> Float[np.ndarray, "K V 3"]:
     """basis [K, V, 3] less what it moves, turns and (unless keep_size) scales the mean [V, 3], to first order."""
     centred = np.asarray(mean, np.float64) - np.mean(mean, axis=0, dtype=np.float64)
     fields = [np.broadcast_to(axis, centred.shape) for axis in np.eye(3)]
@@ -35,7 +38,7 @@ def without_motion(basis: np.ndarray, mean: np.ndarray, keep_size: bool) -> np.n
     return (flat - flat @ motions @ motions.T).reshape(np.shape(basis))
 
 
-def aligned(shapes: np.ndarray) -> np.ndarray:
+def aligned(shapes: Float[np.ndarray, "N V 3"]) -> Float[np.ndarray, "N V 3"]:
     """shapes [N, V, 3] turned and moved, not scaled, onto their mean, which stays where the first shape is.
 
     Generalised Procrustes analysis (Gower 1975).

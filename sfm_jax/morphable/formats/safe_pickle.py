@@ -25,7 +25,7 @@ _NUMPY_MODULES = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray", "n
                   "numpy._core.numeric")
 
 
-def load_pickle(path: str | os.PathLike, content: bytes | None = None):
+def load_pickle(path: str | os.PathLike, content: bytes | None = None) -> object:
     """The object in a pickle of builtin containers, numbers, texts and arrays. chumpy's arrays become NumPy's.
 
     Args:
