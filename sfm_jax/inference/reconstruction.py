@@ -134,7 +134,7 @@ class Reconstructor:
             codes = self._refined(crop, seen, codes)
         return self.described(codes, z, crop, found)
 
-    def person(self, images: list[UInt8[np.ndarray, "H W 3"]]) -> list[Reconstruction | None]:
+    def person(self, images: list[UInt8[np.ndarray, "_ _ 3"]]) -> list[Reconstruction | None]:
         """The largest face of each photo, all of one person: with one identity and albedo, fitted to the points of all
         photos. None: no face in it."""
         faces = [found[0] if (found := self.detector.faces(image)) else None for image in images]

@@ -173,7 +173,7 @@ class Terms:
         return {
             "smoothness": lambda: basis_losses.smoothness(basis, self.neighbours),
             "asymmetry": lambda: basis_losses.asymmetry(basis, self.model.topology.symmetry),
-            "residual": lambda: basis_losses.distance_to_start(residual, 0.0),
+            "residual": lambda: basis_losses.distance_to_start(residual, jnp.zeros_like(residual)),
             "norm": lambda: basis_losses.excess_norm(basis, self.config.norm_bound),
         }
 

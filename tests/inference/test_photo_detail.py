@@ -55,7 +55,8 @@ def test_files_of_a_face(tmp_path, encoder):
     """The command writes them beside the face; displaced vertices differ from the coarse ones by the map, in mm."""
     assert main([str(PHOTO), "--detail", f"--out={tmp_path}"]) == 0
     folder = tmp_path / "astronaut_1"
-    assert Image.open(folder / PICTURE).size == (3 * 512 + 20, 512)
+    with Image.open(folder / PICTURE) as picture:
+        assert picture.size == (3 * 512 + 20, 512)
     displacement = read_displacement(folder / FOLDER / "displacement.png")
     space = encoder.space
     assert displacement.shape == (256, 256) and not displacement[space.mask == 0].any()
@@ -69,7 +70,8 @@ def test_files_of_a_face(tmp_path, encoder):
         nearest = trimesh.triangles.closest_point(corners, np.tile(point, (len(corners), 1)))
         away = np.linalg.norm(nearest - point, axis=1).min()
         assert away < np.abs(displacement).max() + 1.0, "no farther than displaced and rounded"
-    assert Image.open(folder / FOLDER / "turntable.gif").n_frames == 24
+    with Image.open(folder / FOLDER / "turntable.gif") as turntable:
+        assert turntable.n_frames == 24
 
 
 def test_other_face_models_are_refused_at_once(tmp_path, capsys):

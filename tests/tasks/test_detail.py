@@ -180,7 +180,8 @@ def test_run_to_its_report(coarse, tmp_path):
     assert displacement.shape == (64, 64) and not displacement[task.space.mask == 0].any()
     normal_map = np.asarray(Image.open(folder / "normal_map.png"))
     np.testing.assert_allclose(normal_map[task.space.mask == 0].mean(0), [127.5, 127.5, 255], atol=6)
-    assert Image.open(folder / "turntable.gif").n_frames > 8
+    with Image.open(folder / "turntable.gif") as turntable:
+        assert turntable.n_frames > 8
     assert {path.name for path in folder.iterdir()} >= {"detailed.obj", "detailed.ply", "detailed.glb", "coarse.glb",
                                                         "albedo.png", "displacement.npz"}
 
