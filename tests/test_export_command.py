@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import shape_checks
 from jax import export
 from tiny_runs import config
 
@@ -21,6 +22,13 @@ from sfm_jax.morphable.model import MorphableModel
 from sfm_jax.training.checkpoint import Checkpoints
 from sfm_jax.training.parallel import TrainState
 from sfm_jax.training.workdir import open_workdir
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unchecked():
+    """jaxtyping cannot compare the symbolic sizes with which programs are exported."""
+    with shape_checks.off():
+        yield
 
 
 @pytest.fixture
