@@ -83,6 +83,7 @@ def test_forty_faces_each_where_it_is(picture):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # Pillow warns of 108 megapixels
 def test_a_huge_photo(tmp_path, capsys, picture):
     sheet = Image.new("RGB", (12000, 9000), (90, 90, 90))
     sheet.paste(picture.resize((3000, 3000)), (5000, 3000))
