@@ -10,6 +10,9 @@ experiments/results/pod.{json,md}, which experiments/SCALING.md reads.
 import argparse
 import collections
 import math
+import shutil
+import tempfile
+import time
 from pathlib import Path
 
 from experiments.results import machine, markdown_table, write_result
@@ -17,6 +20,7 @@ from experiments.results import machine, markdown_table, write_result
 # Google's figures for a v5e chip (docs.cloud.google.com/tpu/docs/v5e): bfloat16 operations, bytes of memory and of
 # traffic with it and with other chips (both directions), a second; chips of a host.
 CHIP = {"operations": 197e12, "memory": 16e9, "traffic": 819e9, "links": 400e9, "chips of a host": 8}
+PHOTO = Path("docs/images/astronaut.jpg")
 COLLECTIVES = ("psum", "pmax", "pmin", "all_gather", "reduce_scatter", "psum_invariant", "all_to_all", "ppermute")
 
 
@@ -91,6 +95,27 @@ def count(devices, persons, photos, trunk, size=224):
     }
 
 
+def input_rate(size=224, copies=200):
+    """Photos a second that one thread reads from shards, decodes, crops and augments; bytes of one in the shards."""
+    import numpy as np
+
+    from sfm_jax.data.photos import Photos, open_photos
+    from sfm_jax.data.shards import build_shards
+
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        for number in range(copies):
+            (folder / "photos" / f"{number % 10}").mkdir(parents=True, exist_ok=True)
+            shutil.copy(PHOTO, folder / "photos" / f"{number % 10}" / f"{number}.jpg")
+        build_shards(open_photos(f"folder:{folder / 'photos'}"), folder / "shards")
+        stored = sum(file.stat().st_size for file in (folder / "shards").rglob("*") if file.is_file())
+        photos = Photos(open_photos(f"shards:{folder / 'shards'}"), (64, 52), size)
+        photos.load(np.arange(8))
+        begin = time.perf_counter()
+        photos.load(np.arange(copies))
+        return {"photos a second of one thread": copies / (time.perf_counter() - begin), "bytes": stored / copies}
+
+
 def seconds(values):
     """{what: seconds a step} on CHIP, at its peaks."""
     handed = sum(size for _, size in values["collectives"].values())
@@ -108,8 +133,11 @@ def table(values):
         rows.append([f"{one['devices']}", f"{one['persons']:,}".replace(",", " "), f"{one['photos']}",
                      f"{one['training state'] / 1e6:.0f} MB", f"{one['logits'] / 1e6:.0f} MB", f"{handed / 1e6:.0f} MB",
                      *(f"{1e3 * value:.1f} ms" for value in times.values())])
+    read = values["input"]
+    note = (f"\n\nOne thread reads, decodes, crops and augments {read['photos a second of one thread']:.0f} photos a "
+            f"second at 224 pixels; one takes {read['bytes'] / 1e3:.0f} kB in the shards.")
     return markdown_table(["chips", "persons", "photos a chip", "training state of a chip", "its logits",
-                           "it hands over a step", *seconds(values["cases"][0])], rows)
+                           "it hands over a step", *seconds(values["cases"][0])], rows) + note
 
 
 def main():
@@ -121,7 +149,7 @@ def main():
     flags = parser.parse_args()
     cases = [count(devices, persons, flags.photos, flags.trunk)
              for devices, persons in ((8, 20_000), (flags.devices, 20_000), (flags.devices, flags.persons))]
-    values = {"machine": machine(), "cases": cases}
+    values = {"machine": machine(), "cases": cases, "input": input_rate()}
     write_result("pod", values, table(values))
     for one in cases:
         print(one)

@@ -75,8 +75,9 @@ def persons():
             optimiser=dict(name="adam", learning_rate=0.01, schedule="constant", warmup_steps=0, weight_decay=0.0,
                            clip_norm=1.0, multipliers={})))
         dataset, fresh, executor = prepare(Head(count), config)
-        size, batch = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(fresh)), executor.shard(dataset[0])
+        size = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(fresh))
         state = [executor.place(fresh)]
+        batch = executor.shard(dataset[0])
         del fresh
 
         def step(state=state, batch=batch, executor=executor):
@@ -170,6 +171,14 @@ def _bytes(value):
     return f"{value / 1e9:.1f} GB" if value >= 1e9 else f"{value / 1e6:.0f} MB"
 
 
+def _short(size):
+    """1k for 1000, 1M for a million."""
+    for unit, letter in ((1e6, "M"), (1e3, "k")):
+        if size >= unit:
+            return f"{size / unit:.3g}{letter}"
+    return f"{size:g}"
+
+
 def picture(values):
     import matplotlib
     matplotlib.use("agg")
@@ -184,8 +193,13 @@ def picture(values):
         panel.loglog(sizes, 1e3 * times, "o-", color="#1f5f8b", label="measured")
         if name != "devices":
             panel.loglog(sizes, 1e3 * times[-1] * sizes / sizes[-1], ":", color="#999999", label="linear")
-        else:
-            panel.set_ylim(1e3 * times.min() / 2, 1e3 * times.max() * 2)
+        panel.set_ylim(1e3 * times.min() / 2, 1e3 * times.max() * 2)
+        panel.set_xticks(sizes, [_short(size) for size in sizes])
+        low, high = panel.get_ylim()
+        few = (1,) if high / low > 500 else (1, 2, 5)
+        marks = [mark * 10.0**power for power in range(-1, 6) for mark in few if low <= mark * 10.0**power <= high]
+        panel.set_yticks(marks, [f"{mark:g}" for mark in marks])
+        panel.minorticks_off()
         panel.set_xlabel(AXES[name][0])
         panel.set_title(AXES[name][1], fontsize=10)
         panel.spines[["top", "right"]].set_visible(False)

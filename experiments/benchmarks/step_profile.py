@@ -109,9 +109,7 @@ def main():
     flags = parser.parse_args()
     import jax
 
-    from sfm_jax.training.compilation import enable_compilation_cache
-
-    enable_compilation_cache()
+    # No cache of compiled programs: one from before a scope was renamed would have its old name.
     jax.config.update("jax_num_cpu_devices", flags.devices)
     changes = dict(each.split("=", 1) for each in flags.set)
     rows = {}

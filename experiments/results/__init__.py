@@ -25,7 +25,9 @@ TABLES = {  # name -> the module whose table(values) makes the table of NAME.jso
     "sir_ablation": "experiments.sir_ablation", "siamese": "experiments.siamese", "cycle": "experiments.cycle",
     "detail": "experiments.detail", "detail_speed": "experiments.benchmarks.detail",
     "sphere_vs_gaussian": "experiments.sphere_vs_gaussian", "faults": "experiments.faults",
-    "hostile_input": "experiments.hostile_input",
+    "hostile_input": "experiments.hostile_input", "step_profile": "experiments.benchmarks.step_profile",
+    "precision": "experiments.benchmarks.precision", "scaling": "experiments.benchmarks.scaling",
+    "pod": "experiments.benchmarks.pod",
 }
 
 
@@ -92,8 +94,9 @@ def report_picture(workdir: Path, section: str, path: Path) -> None:
 
 
 def pages() -> list[Path]:
-    """The README and the pages of the documentation."""
-    return [README, *sorted((README.parent / "docs").glob("*.md"))]
+    """The README, the pages of the documentation, and the plan that reads these numbers."""
+    plan = README.parent / "experiments" / "SCALING.md"
+    return [README, *sorted((README.parent / "docs").glob("*.md")), *([plan] if plan.exists() else [])]
 
 
 def tables(text: str) -> dict[str, str]:

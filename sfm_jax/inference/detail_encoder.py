@@ -51,6 +51,7 @@ class DetailEncoder:
         size = self.space.uv_size
         return self.network.init(rng, jnp.zeros((1, size, size, CHANNELS)))["params"]
 
+    @jax.named_scope("network")
     def encode(self, params: dict, face: Face, images: jax.Array) -> tuple[DenseFace, jax.Array, jax.Array]:
         """Batched coarse faces in sRGB crops [B, S, S, 3] -> (their dense meshes, the texels that are visible
         [B, U, U], 0 or 1, and the network's displacement [B, U, U] mm before the mask)."""

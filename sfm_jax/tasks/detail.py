@@ -86,6 +86,7 @@ class Detail:
         face = face._replace(camera=face.camera.from_afar())
         return jax.tree.map(lambda a, b: jnp.where(chosen.reshape(-1, *[1] * (a.ndim - 1)), a, b), true, face)
 
+    @jax.named_scope("losses")
     def _terms(self, base: DenseFace, visible: jax.Array, raw: jax.Array, photo: jax.Array, true: jax.Array):
         """({name: value} of the terms weighed above 0 of one photo, the renderer's overflow)."""
         displacement = self.space.fine_part(raw)

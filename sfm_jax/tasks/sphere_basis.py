@@ -107,16 +107,17 @@ class SphereBasis:
         with jax.named_scope("decode"):
             neutral = linear_shape(jnp.asarray(self.classical.mean), params["basis"], radius * code)
             scan = linear_shape(neutral, self.model.expression_basis, expression)
-        cosine = identity.cosine_logits(z, params["classes"])
-        terms = {
-            "neutral": jnp.mean(surface.vertex_distance(neutral, batch["neutral"], self.weights)),
-            "scan": jnp.mean(surface.vertex_distance(scan, batch["vertices"], self.weights)),
-            "identity": jnp.mean(identity.margin_cross_entropy(cosine, batch["person"], **self.config.margin)),
-            "expression": jnp.mean(jnp.sum(expression**2, axis=-1)),
-            **self._basis_terms(params["basis"]),
-            **self._code_terms(code, radius),
-        }
-        total = sum(self.config.loss[name] * value for name, value in terms.items())
+        with jax.named_scope("losses"):
+            cosine = identity.cosine_logits(z, params["classes"])
+            terms = {
+                "neutral": jnp.mean(surface.vertex_distance(neutral, batch["neutral"], self.weights)),
+                "scan": jnp.mean(surface.vertex_distance(scan, batch["vertices"], self.weights)),
+                "identity": jnp.mean(identity.margin_cross_entropy(cosine, batch["person"], **self.config.margin)),
+                "expression": jnp.mean(jnp.sum(expression**2, axis=-1)),
+                **self._basis_terms(params["basis"]),
+                **self._code_terms(code, radius),
+            }
+            total = sum(self.config.loss[name] * value for name, value in terms.items())
         accuracy = jnp.mean(jnp.argmax(cosine, axis=-1) == batch["person"])
         return total, Aux(metrics=terms | {"accuracy": accuracy, "radius": radius}, state=state)
 
