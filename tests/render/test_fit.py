@@ -6,6 +6,7 @@ from experiments.pictures import fit
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("standard_promotion")
 def test_pose_and_shape_are_recovered_from_one_image():
     frames, _ = fit()
     (_, start_angle, start_error, _), (_, angle, error, _) = frames[0], frames[-1]
