@@ -39,6 +39,7 @@ def address():
     finally:
         process.terminate()
         assert process.wait(PATIENCE) == 0
+        process.stdout.close()
 
 
 @pytest.fixture(scope="module")
