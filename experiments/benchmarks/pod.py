@@ -56,7 +56,7 @@ def count(devices, persons, photos, trunk, size=224):
     from sfm_jax.tasks import create_task
     from sfm_jax.training.config import beside
     from sfm_jax.training.optimiser import create_optimiser
-    from sfm_jax.training.parallel import AXIS, TrainState, split_params, train_step
+    from sfm_jax.training.parallel import AXIS, TrainState, train_step
 
     config = beside(Path(__file__).parents[2] / "configs" / "any.py", "stage2").get_config()
     config.update_from_flattened_dict({"trunk": trunk, "image_size": size, "render_size": size,
@@ -91,7 +91,6 @@ def count(devices, persons, photos, trunk, size=224):
         "operations of the head": 6.0 * devices * photos * rows.shape[0] * rows.shape[1],
         "collectives": {name: list(found) for name, found in sorted(collectives(program.jaxpr).items())},
         "parameters but tables": nbytes({k: v for k, v in params.items() if k not in ("classes", "centres")}),
-        "split": jax.tree.leaves(split_params(task, params)).count(True),
     }
 
 

@@ -96,10 +96,10 @@ def micc_errors(scan: np.ndarray, nose_tip: np.ndarray, vertices: np.ndarray, tr
                 samples: int | None = 3000) -> ScanErrors:
     """MICC Florence as Deep3D reports it: point-to-plane distances of a scan to a predicted mesh.
 
-    Deng et al., CVPRW 2019, after Genova et al., CVPR 2018: the scan is cropped to 95 mm
-    around the tip of its nose, the mesh aligned by ICP with isotropic scale, and what counts is the distance along the
-    normal of the closest triangle. One direction, scan to mesh. `start`, from the mesh's axes to the scan's, is of
-    landmarks (`similarity_between`). The other arguments are as in `now_errors`.
+    Deng et al., CVPRW 2019, after Genova et al., CVPR 2018: the scan is cropped to 95 mm around the tip of its nose,
+    the mesh aligned by ICP with isotropic scale, and what counts is the distance along the normal of the closest
+    triangle. One direction, scan to mesh. `start`, from the mesh's axes to the scan's, is of landmarks
+    (`similarity_between`). The other arguments are as in `now_errors`.
     """
     check_neutral(expression)
     scan, nose_tip = np.asarray(scan, np.float64), np.asarray(nose_tip, np.float64)

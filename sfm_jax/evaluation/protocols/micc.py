@@ -106,11 +106,11 @@ def _cropped(points, tip):
 def _one_way(points, surface):
     """Mean distance of points [n, 3] to a surface onto which they are moved with scale."""
     closest, before = surface.closest(points), np.inf
-    while before - closest.distances.mean() > STILL:
-        before = closest.distances.mean()
+    while before - (mean := float(closest.distances.mean())) > STILL:
+        before = mean
         points = similarity_between(points, closest.points, scale=True).apply(points)
         closest = surface.closest(points)
-    return float(closest.distances.mean())
+    return mean
 
 
 def _estimates(values, people, seed):
