@@ -8,8 +8,8 @@ from sfm_jax.losses.pose import chordal_squared
 
 
 def code_change(a: Float[AnyArray, "*batch d"], b: Float[AnyArray, "*batch d"]) -> Float[Array, "*batch"]:
-    """Mean squared difference [...] of codes [..., d]."""
-    return jnp.mean((a - b) ** 2, -1)
+    """Mean squared difference [...] of codes [..., d]; 0 of codes without components."""
+    return jnp.sum((a - b) ** 2, -1) / max(a.shape[-1], 1)
 
 
 def expression_change(a: Float[AnyArray, "*batch E"], b: Float[AnyArray, "*batch E"]) -> Float[Array, "*batch"]:

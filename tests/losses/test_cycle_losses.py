@@ -21,6 +21,13 @@ def test_codes_and_expressions_against_numpy():
     np.testing.assert_allclose(expression_change(a, b), squared.sum(-1), rtol=1e-6)
 
 
+def test_codes_of_a_model_without_components_do_not_change():
+    """A face model of one colour: the mean over nothing would be no number."""
+    empty = np.zeros((3, 0), np.float32)
+    np.testing.assert_array_equal(code_change(empty, empty), np.zeros(3))
+    np.testing.assert_array_equal(expression_change(empty, empty), np.zeros(3))
+
+
 @pytest.mark.parametrize("axis", range(3))
 def test_a_small_turn_costs_its_squared_angle(axis):
     turn = rotation_from_axis_angle(0.05 * jnp.eye(3)[axis])
