@@ -1,5 +1,6 @@
 """Public functions are typed, and calls and results that are of another shape or kind of number are errors in tests."""
 
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -14,12 +15,15 @@ import shape_checks
 from jaxtyping import TypeCheckError, jaxtyped
 
 from sfm_jax.geometry.camera import Orthographic
+from sfm_jax.geometry.icp import IDENTITY
 from sfm_jax.geometry.mesh import vertex_normals
 from sfm_jax.geometry.rotation import rotation_from_6d, rotation_to_6d
 from sfm_jax.geometry.sphere import sample_uniform
 from sfm_jax.losses.identity import margin_cross_entropy
 from sfm_jax.losses.surface import vertex_distance
 from sfm_jax.morphable.statistics import weighted_pca
+from sfm_jax.networks.compact import patches
+from sfm_jax.networks.heads import FaceHeads
 from sfm_jax.render import ambient, render, surface
 from sfm_jax.render.uv import displace
 
@@ -39,6 +43,8 @@ def public_functions(place, module):
     for name, value in vars(place).items():
         if isinstance(value, property):
             value = value.fget
+        elif isinstance(value, functools.cached_property):
+            value = value.func
         value = inspect.unwrap(value.__func__ if isinstance(value, staticmethod) else value)
         if getattr(value, "__module__", None) != module.__name__:
             continue
@@ -71,6 +77,10 @@ def test_public_functions_are_typed(module):
     lambda: displace(jnp.zeros((4, 3)), TRIANGLES, jnp.zeros(3)),
     lambda: render(jnp.zeros((4, 3)), surface(TRIANGLES), None, (8, 8), albedo=jnp.zeros((4, 3))),
     lambda: ambient("bright"),
+    lambda: IDENTITY.apply(np.zeros((4, 2))),
+    lambda: patches(jnp.zeros((1, 8, 8, 3), jnp.int32), 4),
+    lambda: FaceHeads(3, 2, 1).init(jax.random.key(0), jnp.zeros(8)),
+    lambda: FaceHeads(3, 2, 1.5),
     lambda: jax.jit(rotation_to_6d)(jnp.zeros((3, 2))),
 ])
 def test_other_shapes_and_numbers_are_errors(call):

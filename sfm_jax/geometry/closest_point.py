@@ -16,7 +16,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
+
+from sfm_jax.array_types import AnyArray, Triangles
 
 _SEEDS = 4  # at most so many times more seeds than triangles
 _FIRST = 4  # seeds whose triangles bound the distance of a cube's middle
@@ -28,19 +31,19 @@ _CUBES = 2**20  # in each direction from the middle; beyond, all triangles are t
 
 
 class ClosestPoints(NamedTuple):
-    """points [N, 3] of the surface; distances [N]; triangles [N] int, which one each is on; barycentric [N, 3], where.
-    Double precision; which of two triangles is nearer is told in single precision of the mesh's size, 1e-5 mm."""
+    """points of the surface; their distances; triangles: which one each is on; barycentric: where. Double precision;
+    which of two triangles is nearer is told in single precision of the mesh's size, 1e-5 mm."""
 
-    points: np.ndarray
-    distances: np.ndarray
-    triangles: np.ndarray
-    barycentric: np.ndarray
+    points: Float[np.ndarray, "N 3"]
+    distances: Float[np.ndarray, " N"]
+    triangles: Int[np.ndarray, " N"]
+    barycentric: Float[np.ndarray, "N 3"]
 
 
 class Surface:
-    """A triangle mesh, ready to be asked: vertices [V, 3], triangles [F, 3] int; any unit."""
+    """A triangle mesh in any unit, ready to be asked."""
 
-    def __init__(self, vertices: np.ndarray, triangles: np.ndarray):
+    def __init__(self, vertices: Float[AnyArray, "V 3"], triangles: Triangles):
         self.vertices, self.triangles = np.asarray(vertices, np.float64), np.asarray(triangles)
         if not len(self.triangles):
             raise ValueError("triangles: the mesh has none, expected at least one")
@@ -57,16 +60,16 @@ class Surface:
         self._forget()
 
     @functools.cached_property
-    def normals(self) -> np.ndarray:
-        """Unit normals [F, 3], outward for counter-clockwise triangles; zero for a triangle without area."""
+    def normals(self) -> Float[np.ndarray, "F 3"]:
+        """Unit normals, outward for counter-clockwise triangles; zero for a triangle without area."""
         a, b, c = np.moveaxis(self.vertices[self.triangles], 1, 0)
         normal = np.cross(b - a, c - a)
         length = np.linalg.norm(normal, axis=1, keepdims=True)
         return np.divide(normal, length, out=np.zeros_like(normal), where=length > 0)
 
     @functools.cached_property
-    def border(self) -> np.ndarray:
-        """[F, 3] bool: whether the side opposite to each corner belongs to this triangle alone."""
+    def border(self) -> Bool[np.ndarray, "F 3"]:
+        """Whether the side opposite to each corner belongs to this triangle alone."""
         sides = np.sort(self.triangles[:, [[1, 2], [2, 0], [0, 1]]].reshape(-1, 2), axis=1).astype(np.int64)
         _, which, count = np.unique(sides @ [len(self.vertices), 1], return_inverse=True, return_counts=True)
         return (count[which] == 1).reshape(-1, 3)
@@ -79,8 +82,8 @@ class Surface:
             rim[np.delete(self.triangles, corner, axis=1)[self.border[:, corner]]] = True
         return rim
 
-    def closest(self, points: np.ndarray) -> ClosestPoints:
-        """The closest point to each of points [N, 3]. ValueError, naming the row, where one is not finite."""
+    def closest(self, points: Float[AnyArray, "N 3"]) -> ClosestPoints:
+        """The closest point to each of points. ValueError, naming the row, where one is not finite."""
         points = np.asarray(points, np.float64)
         check_points(points)
         local = points - self._middle
@@ -100,8 +103,8 @@ class Surface:
         found = (a + v * (b - a) + w * (c - a)).T
         return ClosestPoints(found, np.sqrt(squared), triangle, np.column_stack([1 - v - w, v, w]))
 
-    def on_border(self, closest: ClosestPoints) -> np.ndarray:
-        """[N] bool: whether a closest point is on the rim of the mesh, where the surface that was meant has ended."""
+    def on_border(self, closest: ClosestPoints) -> Bool[np.ndarray, " N"]:
+        """Whether a closest point is on the rim of the mesh, where the surface that was meant has ended."""
         at_side = self.border[closest.triangles] & (closest.barycentric < 1e-6)
         # At a corner that many triangles share, the one that is told may have no side on the rim.
         at_corner = self._rim[self.triangles[closest.triangles]] & (closest.barycentric > 1 - 1e-6)
@@ -203,12 +206,16 @@ class Surface:
         return np.concatenate([np.asarray(part) for part in parts])[:len(owner)]
 
 
-def closest_points(points: np.ndarray, vertices: np.ndarray, triangles: np.ndarray) -> ClosestPoints:
-    """The closest points of one mesh to points [N, 3]: `Surface` for those who ask once."""
+def closest_points(
+    points: Float[AnyArray, "N 3"], vertices: Float[AnyArray, "V 3"], triangles: Triangles
+) -> ClosestPoints:
+    """The closest points of one mesh to points: `Surface` for those who ask once."""
     return Surface(vertices, triangles).closest(points)
 
 
-def sample_surface(vertices: np.ndarray, triangles: np.ndarray, count: int, rng: np.random.Generator) -> ClosestPoints:
+def sample_surface(
+    vertices: Float[AnyArray, "V 3"], triangles: Triangles, count: int, rng: np.random.Generator
+) -> ClosestPoints:
     """`count` points, uniform over the area of a mesh (Osada et al., TOG 21(4) 2002); their distances are 0."""
     a, b, c = np.moveaxis(np.asarray(vertices, np.float64)[triangles], 1, 0)
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
@@ -221,7 +228,7 @@ def sample_surface(vertices: np.ndarray, triangles: np.ndarray, count: int, rng:
     return ClosestPoints(points, np.zeros(count), chosen, weights)
 
 
-def check_points(points: np.ndarray, name: str = "points") -> None:
+def check_points(points: Float[AnyArray, "..."], name: str = "points") -> None:
     """ValueError unless points are [N, 3] with N > 0 and finite."""
     if points.ndim != 2 or points.shape[1] != 3 or not len(points):
         raise ValueError(f"{name}: found shape {points.shape}, expected [N, 3]")

@@ -10,8 +10,10 @@ closed form (Besl & McKay, PAMI 14(2) 1992), slower but from farther away.
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
+from sfm_jax.array_types import AnyArray, Points
 from sfm_jax.geometry.closest_point import ClosestPoints, Surface, check_points
 
 METRICS = ("plane", "point")
@@ -19,18 +21,18 @@ _MOST_DAMPING = 1e8
 
 
 class Similarity(NamedTuple):
-    """point -> scale * rotation @ point + translation: [3, 3], [3], float. float64."""
+    """point -> scale * rotation @ point + translation. float64."""
 
-    rotation: np.ndarray
-    translation: np.ndarray
+    rotation: Float[np.ndarray, "3 3"]
+    translation: Float[np.ndarray, "3"]
     scale: float
 
-    def apply(self, points: np.ndarray) -> np.ndarray:
-        """Of points [..., 3]."""
+    def apply(self, points: Points) -> Float[np.ndarray, "*batch 3"]:
+        """The points, moved."""
         return self.scale * points @ self.rotation.T + self.translation
 
-    def undo(self, points: np.ndarray) -> np.ndarray:
-        """The points [..., 3] that `apply` brings here."""
+    def undo(self, points: Points) -> Float[np.ndarray, "*batch 3"]:
+        """The points that `apply` brings here."""
         return (points - self.translation) @ self.rotation / self.scale
 
     def then(self, after: "Similarity") -> "Similarity":
@@ -53,16 +55,18 @@ class IcpReport(NamedTuple):
 
 
 class IcpResult(NamedTuple):
-    """motion of the surface; distances [N] of the points to the moved surface; report."""
+    """motion of the surface; distances of the points to the moved surface; report."""
 
     motion: Similarity
-    distances: np.ndarray
+    distances: Float[np.ndarray, " N"]
     report: IcpReport
 
 
-def similarity_between(source: np.ndarray, target: np.ndarray, weights: np.ndarray | None = None,
-                       scale: bool = False) -> Similarity:
-    """geometry.alignment.procrustes in double precision: source [P, 3] onto target [P, 3], weights [P] (Umeyama 1991).
+def similarity_between(
+    source: Float[AnyArray, "P 3"], target: Float[AnyArray, "P 3"], weights: Float[AnyArray, " P"] | None = None,
+    scale: bool = False,
+) -> Similarity:
+    """geometry.alignment.procrustes in double precision: source onto target (Umeyama 1991).
 
     ValueError for fewer than three points: then the rotation is not determined.
     """
@@ -83,13 +87,15 @@ def similarity_between(source: np.ndarray, target: np.ndarray, weights: np.ndarr
     return Similarity(rotation, target_mean - factor * rotation @ source_mean, factor)
 
 
-def icp(surface: Surface, points: np.ndarray, start: Similarity = IDENTITY, *, scale: bool = False,
-        metric: str = "plane", cutoff: float = np.inf, iterations: int = 100, tolerance: float = 1e-6) -> IcpResult:
+def icp(
+    surface: Surface, points: Float[AnyArray, "N 3"], start: Similarity = IDENTITY, *, scale: bool = False,
+    metric: str = "plane", cutoff: float = np.inf, iterations: int = 100, tolerance: float = 1e-6,
+) -> IcpResult:
     """The motion that brings `surface` to the points.
 
     Args:
       surface: a mesh, in any unit.
-      points: [N, 3], at least three (four with a scale), in any unit.
+      points: at least three (four with a scale), in any unit.
       start: of the search, from landmarks (`similarity_between`) say; its scale is kept where `scale` is False.
       scale: whether the surface may change its size.
       metric: "plane" or "point", see above.

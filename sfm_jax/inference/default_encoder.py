@@ -14,12 +14,14 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 from ml_collections import ConfigDict
 
+from sfm_jax.array_types import AnyArray, Number
 from sfm_jax.inference.face import FaceCodes, crop_frame
 from sfm_jax.inference.identity_space import StartBasis, start_basis
 from sfm_jax.inference.packed import read_packed, unpacked_tree
-from sfm_jax.inference.photo_encoder import PhotoEncoder
+from sfm_jax.inference.photo_encoder import PhotoEncoder, Prediction
 from sfm_jax.morphable.default import load_default
 from sfm_jax.morphable.model import MorphableModel
 
@@ -64,19 +66,25 @@ class ReframedEncoder(PhotoEncoder):
     """A PhotoEncoder whose network was trained with another level of its model, the landmarks of which, and so the
     crop around them, are not quite the same."""
 
-    def __init__(self, config, model: MorphableModel, start: StartBasis, trained_frame: np.ndarray):
-        """trained_frame [4]: middle and side in mm of the training's `face.crop_frame`."""
+    def __init__(
+        self, config: ConfigDict, model: MorphableModel, start: StartBasis, trained_frame: Float[np.ndarray, "4"]
+    ):
+        """trained_frame: middle and side in mm of the training's `face.crop_frame`."""
         super().__init__(config, model, start)
         self.trained_frame = trained_frame
 
-    def predict(self, params: dict, state: dict, images: jax.Array, train: bool = False):
+    def predict(
+        self, params: dict, state: dict, images: Float[AnyArray, "B S S 3"], train: bool = False
+    ) -> tuple[Prediction, dict]:
         """As PhotoEncoder's; the camera sees the model's vertices where the training's saw them."""
         prediction, statistics = super().predict(params, state, images, train)
         return prediction._replace(codes=reframed(prediction.codes, self.trained_frame, self.model)), statistics
 
 
-def reframed(codes: FaceCodes, frame: np.ndarray, model: MorphableModel) -> FaceCodes:
-    """Batched codes whose camera is relative to a crop frame [4] (middle, side in mm) -> relative to the model's."""
+def reframed(
+    codes: FaceCodes, frame: Float[np.ndarray, "4"] | tuple[Number, ...], model: MorphableModel
+) -> FaceCodes:
+    """Batched codes whose camera is relative to a crop frame (middle, side in mm) -> relative to the model's."""
     *pivot, side = frame
     own_pivot, own_side = crop_frame(model)
     moved = jnp.einsum("...ij,j->...i", codes.rotation[..., :2, :], own_pivot - np.asarray(pivot),

@@ -8,7 +8,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+from ml_collections import ConfigDict
 
+from sfm_jax.array_types import AnyArray
 from sfm_jax.inference.detail import CHANNELS, DenseFace, DetailSpace
 from sfm_jax.inference.face import Face
 from sfm_jax.morphable.model import MorphableModel
@@ -17,15 +20,15 @@ from sfm_jax.render.uv import map_to_vertices
 
 
 class Detailed(NamedTuple):
-    """Batched faces of B photos [B, S, S, 3] sRGB: the coarse face, its dense mesh, displacement [B, U, U] mm, moved
-    vertices [B, V', 3], and both as seen: coarse and fine are {"colour" over the photo, "normals", "depth", "alpha",
-    "displacement", "free"}, images of the size of the photos."""
+    """Faces of photos (sRGB): the coarse face, its dense mesh, displacement in mm, moved vertices, and both as seen:
+    coarse and fine are {"colour" over the photo, "normals", "depth", "alpha", "displacement", "free"}, images of the
+    size of the photos."""
 
-    photo: jax.Array
+    photo: Float[AnyArray, "*batch S S 3"]
     face: Face
     base: DenseFace
-    displacement: jax.Array
-    vertices: jax.Array
+    displacement: Float[AnyArray, "*batch U U"]
+    vertices: Float[AnyArray, "*batch V 3"]
     coarse: dict
     fine: dict
 
@@ -33,7 +36,7 @@ class Detailed(NamedTuple):
 class DetailEncoder:
     """A value made from a detail config (configs/detail.py) and its face model. params: the network's."""
 
-    def __init__(self, config, model: MorphableModel):
+    def __init__(self, config: ConfigDict, model: MorphableModel):
         """config: only what it says under "Network", and the model's name for errors, is read.
 
         Raises:
@@ -46,15 +49,17 @@ class DetailEncoder:
             raise ValueError(f"model {config.model}, uv_size {config.uv_size}: {error}") from None
         self.network = DisplacementNet(config.limit, tuple(config.widths), dtype=jnp.dtype(config.precision))
 
-    def init(self, rng: jax.Array) -> dict:
+    def init(self, rng: PRNGKeyArray) -> dict:
         """First parameters: a network that answers almost nothing."""
         size = self.space.uv_size
         return self.network.init(rng, jnp.zeros((1, size, size, CHANNELS)))["params"]
 
     @jax.named_scope("network")
-    def encode(self, params: dict, face: Face, images: jax.Array) -> tuple[DenseFace, jax.Array, jax.Array]:
-        """Batched coarse faces in sRGB crops [B, S, S, 3] -> (their dense meshes, the texels that are visible
-        [B, U, U], 0 or 1, and the network's displacement [B, U, U] mm before the mask)."""
+    def encode(
+        self, params: dict, face: Face, images: Float[AnyArray, "B S S 3"]
+    ) -> tuple[DenseFace, Float[Array, "B U U"], Float[Array, "B U U"]]:
+        """Batched coarse faces in sRGB crops -> (their dense meshes, the texels that are visible, 0 or 1, and the
+        network's displacement in mm before the mask)."""
 
         def look(one):
             face, photo = one
@@ -68,8 +73,8 @@ class DetailEncoder:
         base, visible, maps = jax.lax.stop_gradient(jax.lax.map(look, (face, images)))
         return base, visible, self.network.apply({"params": params}, maps)
 
-    def detailed(self, params: dict, face: Face, images: jax.Array) -> Detailed:
-        """The coarse faces in sRGB crops [B, S, S, 3] in [0, 1], detailed; to be called under jit."""
+    def detailed(self, params: dict, face: Face, images: Float[AnyArray, "B S S 3"]) -> Detailed:
+        """The coarse faces in sRGB crops in [0, 1], detailed; to be called under jit."""
         space = self.space
         base, _, raw = self.encode(params, face, images)
         displacement = space.fine_part(raw)

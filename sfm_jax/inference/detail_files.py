@@ -6,7 +6,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
+from sfm_jax.array_types import Number
 from sfm_jax.data.damage import to_srgb
 from sfm_jax.geometry.mesh import vertex_normals
 from sfm_jax.geometry.rotation import rotation_from_euler
@@ -24,9 +26,9 @@ AMBIENT, LAMP = 0.62, 0.58
 TURN, FRAMES, SECONDS = 35.0, 24, 0.1  # degrees to each side; of a turntable
 
 
-def raking(azimuth: jax.Array | float, elevation: float = 35.0) -> SphericalHarmonics:
-    """A lamp from the side, degrees to the image's right and up, and a little light from everywhere; coefficients
-    [9, 3] that show a surface facing it about as bright as white."""
+def raking(azimuth: Number, elevation: Number = 35.0) -> SphericalHarmonics:
+    """A lamp from the side, degrees to the image's right and up, and a little light from everywhere; a surface facing
+    it is shown about as bright as white."""
     right, up = jnp.radians(azimuth), jnp.radians(elevation)
     x, y, z = jnp.sin(right) * jnp.cos(up), jnp.sin(up), jnp.cos(right) * jnp.cos(up)
     coefficients = ambient(AMBIENT).coefficients
@@ -35,8 +37,10 @@ def raking(azimuth: jax.Array | float, elevation: float = 35.0) -> SphericalHarm
     return SphericalHarmonics(coefficients.at[1:4].add(jnp.broadcast_to(lobe[:, None], (3, 3))))
 
 
-def clay(space: DetailSpace, found: Detailed) -> tuple[np.ndarray, np.ndarray]:
-    """sRGB pictures [B, S, S, 3] of the coarse and the fine faces of a batch, of clay, in the photos' poses."""
+def clay(
+    space: DetailSpace, found: Detailed
+) -> tuple[Float[np.ndarray, "B S S 3"], Float[np.ndarray, "B S S 3"]]:
+    """sRGB pictures of the coarse and the fine faces of a batch, of clay, in the photos' poses."""
     return tuple(np.asarray(_clay(space, found.base, shapes)) for shapes in (found.base.vertices, found.vertices))
 
 

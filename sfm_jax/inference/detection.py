@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 
+from sfm_jax.array_types import Numbers
 from sfm_jax.data.crop import crop_affine, transform_points, warp
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -33,14 +35,14 @@ _ANCHORS = ((16, 2), (8, 6))  # (rows and columns, boxes at each place) of the n
 
 
 class Detections(NamedTuple):
-    """boxes [N, 4] (left, top, right, bottom) and keypoints [N, 6, 2] in pixels, scores [N]; the largest first.
+    """boxes (left, top, right, bottom) and keypoints in pixels; the largest first.
 
     A box reaches from the brows to the chin; keypoints are in the order of KEYPOINTS.
     """
 
-    boxes: np.ndarray
-    scores: np.ndarray
-    keypoints: np.ndarray
+    boxes: Float[np.ndarray, "N 4"]
+    scores: Float[np.ndarray, " N"]
+    keypoints: Float[np.ndarray, "N 6 2"]
 
 
 NOTHING = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 6, 2)))
@@ -54,7 +56,7 @@ class Look(NamedTuple):
 
 
 class Network:
-    """A .tflite file: image float32 [S, S, 3] -> its outputs, flat, the longest first. May be used by many threads."""
+    """A .tflite file: image -> its outputs, flat, the longest first. May be used by many threads."""
 
     def __init__(self, path: Path, threads: int = 1):
         """ValueError where ai-edge-litert is missing, or the file is not a network."""
@@ -73,7 +75,7 @@ class Network:
         self._outputs = [output["index"] for output in outputs]
         self._lock = threading.Lock()
 
-    def __call__(self, image: np.ndarray) -> list[np.ndarray]:
+    def __call__(self, image: Float32[np.ndarray, "S S 3"]) -> list[Float32[np.ndarray, " _"]]:
         with self._lock:
             self._interpreter.set_tensor(self._input, image[None])
             self._interpreter.invoke()
@@ -111,16 +113,18 @@ class BlazeFace:
         self._network = Network(ASSETS / DETECTION_NETWORK, threads)
         self._anchors = anchors()
 
-    def __call__(self, image: np.ndarray, look: Look | None = None) -> Detections:
-        """Faces in a photo uint8 [H, W, 3] RGB. Without a look at all of it: those that fill a fifth or more."""
+    def __call__(self, image: UInt8[np.ndarray, "H W 3"], look: Look | None = None) -> Detections:
+        """Faces in a photo, RGB. Without a look at all of it: those that fill a fifth or more."""
         check_image(image)
         look = look or Look(max(image.shape[:2]), 0)
         centres = tile_centres(image.shape[:2], look.side)
         tiles = [self._tile(image, (centre, look.side), look.turn) for centre in centres]
         return merge(*map(np.concatenate, zip(*tiles, strict=True)))
 
-    def closer(self, image: np.ndarray, box: np.ndarray, keypoints: np.ndarray) -> Detections:
-        """A detection, box [4] and keypoints [6, 2], looked at from near and turned upright: one or none.
+    def closer(
+        self, image: UInt8[np.ndarray, "H W 3"], box: Float[np.ndarray, "4"], keypoints: Float[np.ndarray, "6 2"]
+    ) -> Detections:
+        """A detection, looked at from near and turned upright: one or none.
 
         Upside down, a face is found as well, with its mouth for its eyes. Upright it has the highest score.
         """
@@ -149,7 +153,7 @@ class BlazeFace:
         return np.concatenate([points[:, 0] - half, points[:, 0] + half], 1), scores[found], points[:, 2:]
 
 
-def check_image(image: np.ndarray) -> None:
+def check_image(image: object) -> None:
     """ValueError unless a photo is uint8 [H, W, 3] with pixels in it."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 \
             or image.size == 0:
@@ -172,14 +176,14 @@ def looks(shape: tuple[int, ...], closest: int = 3) -> list[list[Look]]:
     return levels
 
 
-def shrink(image: np.ndarray, closest: int = 3) -> tuple[np.ndarray, int]:
-    """A photo [H, W, 3] for all its looks, and how many of its pixels one of these averages along each axis."""
+def shrink(image: UInt8[np.ndarray, "H W 3"], closest: int = 3) -> tuple[UInt8[np.ndarray, "h w 3"], int]:
+    """A photo for all its looks, and how many of its pixels one of these averages along each axis."""
     block = max(1, int(min(image.shape[:2]) / 2**closest // SIZE))
     return (np.asarray(Image.fromarray(image).reduce(block)), block) if block > 1 else (image, 1)
 
 
-def tile_centres(size: tuple[int, int], side: float) -> np.ndarray:
-    """Centres [N, 2] of square tiles over an image (height, width), each half over the next.
+def tile_centres(size: tuple[int, int], side: float) -> Float[np.ndarray, "N 2"]:
+    """Centres of square tiles over an image (height, width), each half over the next.
 
     What fits into half a tile is whole in one of them. Where the image is narrower than a tile, that is centred.
     """
@@ -188,8 +192,8 @@ def tile_centres(size: tuple[int, int], side: float) -> np.ndarray:
     return np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
 
 
-def anchors() -> np.ndarray:
-    """Centres [896, 2] in (0, 1), x and y, to which the network's boxes refer."""
+def anchors() -> Float[np.ndarray, "896 2"]:
+    """Centres in (0, 1), x and y, to which the network's boxes refer."""
     grids = []
     for count, boxes in _ANCHORS:
         centres = (np.arange(count) + 0.5) / count
@@ -197,8 +201,10 @@ def anchors() -> np.ndarray:
     return np.concatenate(grids).astype(np.float32)
 
 
-def merge(boxes: np.ndarray, scores: np.ndarray, keypoints: np.ndarray) -> Detections:
-    """Candidates [N, ...] -> one detection for each group of overlapping ones, their mean weighted by the scores.
+def merge(
+    boxes: Float[np.ndarray, "N 4"], scores: Float[np.ndarray, " N"], keypoints: Float[np.ndarray, "N 6 2"]
+) -> Detections:
+    """Candidates -> one detection for each group of overlapping ones, their mean weighted by the scores.
 
     BlazeFace's replacement of non-maximum suppression: steadier than the best candidate alone.
     """
@@ -215,25 +221,27 @@ def merge(boxes: np.ndarray, scores: np.ndarray, keypoints: np.ndarray) -> Detec
     return Detections(merged[order, :4], merged[order, 16], merged[order, 4:16].reshape(-1, 6, 2))
 
 
-def overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Intersection over union [N] of a box [4] with boxes [N, 4]; 0 where both are empty."""
+def overlap(box: Float[np.ndarray, "4"], boxes: Float[np.ndarray, "N 4"]) -> Float[np.ndarray, " N"]:
+    """Intersection over union of a box with boxes; 0 where both are empty."""
     low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
     common = np.clip(high - low, 0, None).prod(-1)
     return common / np.maximum(box_area(box) + box_area(boxes) - common, 1e-12)
 
 
-def box_area(boxes: np.ndarray) -> np.ndarray:
-    """Square pixels [...] of boxes [..., 4]."""
+def box_area(boxes: Float[np.ndarray, "*batch 4"]) -> Float[np.ndarray | np.floating, "*batch"]:
+    """Square pixels of each box."""
     return np.clip(boxes[..., 2:] - boxes[..., :2], 0, None).prod(-1)
 
 
-def inverse_affine(affine: np.ndarray) -> np.ndarray:
-    """The map [2, 3] that undoes a map [2, 3]."""
+def inverse_affine(affine: Float[np.ndarray, "2 3"]) -> Float[np.ndarray, "2 3"]:
+    """The map that undoes this one."""
     linear = np.linalg.inv(affine[:, :2])
     return np.column_stack([linear, -linear @ affine[:, 2]])
 
 
-def view(image: np.ndarray, affine: np.ndarray, size: int) -> np.ndarray:
+def view(
+    image: UInt8[np.ndarray, "H W 3"], affine: Float[np.ndarray, "2 3"], size: int
+) -> UInt8[np.ndarray, "{size} {size} 3"]:
     """`crop.warp`, handed no more of a large photo than it needs."""
     corners = transform_points(size * np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), inverse_affine(affine))
     margin = 2 + 2 / np.sqrt(abs(np.linalg.det(affine[:, :2])))
@@ -245,10 +253,10 @@ def view(image: np.ndarray, affine: np.ndarray, size: int) -> np.ndarray:
     return warp(image[low[1]:high[1], low[0]:high[0]], moved, size)
 
 
-def angle(vector: np.ndarray) -> float:
-    """Degrees of a vector [2] from the x axis, positive clockwise in a picture: y points down."""
+def angle(vector: Float[np.ndarray, "2"]) -> float:
+    """Degrees of a vector from the x axis, positive clockwise in a picture: y points down."""
     return float(np.rad2deg(np.arctan2(vector[1], vector[0])))
 
 
-def sigmoid(values: np.ndarray) -> np.ndarray:
+def sigmoid(values: Numbers) -> Numbers:
     return 1 / (1 + np.exp(-np.clip(values, -80, 80)))

@@ -8,6 +8,7 @@ The points are those of MediaPipe 0.10.21's face_landmark.tflite (Kartynnik et a
 import dataclasses
 
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from sfm_jax.data.crop import crop_affine, transform_points
 from sfm_jax.inference.detection import (
@@ -47,28 +48,28 @@ _KEYPOINTS = ((33, 133), (362, 263), (4,), (13, 14), (234,), (454,))
 class DetectedFace:
     """One face of a photo.
 
-    points [468, 3]: x, y, and z towards the viewer in the same pixels, 0 somewhere within the head;
+    points: x, y, and z towards the viewer in the same pixels, 0 somewhere within the head;
     presence: the network's probability that it saw a face; score: the detector's, in a video of the frame in which
     the face was found.
     """
 
-    points: np.ndarray
+    points: Float[np.ndarray, "468 3"]
     presence: float
     score: float
 
     @property
-    def box(self) -> np.ndarray:
+    def box(self) -> Float[np.ndarray, "4"]:
         """(left, top, right, bottom) of the points: from the upper forehead to the chin."""
         return np.concatenate([self.points[:, :2].min(0), self.points[:, :2].max(0)])
 
     @property
-    def keypoints(self) -> np.ndarray:
-        """[6, 2]: middle of the right and left eye, nose tip, middle of the mouth, right and left ear."""
+    def keypoints(self) -> Float[np.ndarray, "6 2"]:
+        """Middle of the right and left eye, nose tip, middle of the mouth, right and left ear."""
         return _means(self.points[:, :2], _KEYPOINTS)
 
     @property
-    def landmarks68(self) -> np.ndarray:
-        """[68, 2] in iBUG's order, a first answer: see `ibug68`."""
+    def landmarks68(self) -> Float[np.ndarray, "68 2"]:
+        """In iBUG's order, a first answer: see `ibug68`."""
         return ibug68(self.points[:, :2])
 
 
@@ -86,7 +87,7 @@ class FaceDetector:
         self._boxes = BlazeFace(threads)
         self._network = Network(ASSETS / POINT_NETWORK, threads)
 
-    def faces(self, image: np.ndarray, closest: int = 3) -> list[DetectedFace]:
+    def faces(self, image: UInt8[np.ndarray, "H W 3"], closest: int = 3) -> list[DetectedFace]:
         """The faces of a photo, the largest first; an empty list if there are none.
 
         Looks at the whole, then into tiles of half its side, and so on, `closest` times at most, as long as nothing
@@ -110,7 +111,9 @@ class FaceDetector:
             found += new
         return sorted(found, key=lambda face: -box_area(face.box))
 
-    def track(self, image: np.ndarray, previous: DetectedFace | None, closest: int = 3) -> DetectedFace | None:
+    def track(
+        self, image: UInt8[np.ndarray, "H W 3"], previous: DetectedFace | None, closest: int = 3
+    ) -> DetectedFace | None:
         """The face of the previous frame in the next one, None if there is none.
 
         It is looked for where it was. Where it is no longer seen, or was not, the frame is searched as by `faces`: for
@@ -161,8 +164,8 @@ class FaceDetector:
         return np.column_stack([flat, -points[:, 2] * box[1] / _SIZE]), float(sigmoid(presence[0]))
 
 
-def ibug68(points: np.ndarray) -> np.ndarray:
-    """iBUG's 68 landmarks [..., 68, 2] out of the 468 points [..., 468, 2], as near as they come.
+def ibug68(points: Float[np.ndarray, "*batch 468 2"]) -> Float[np.ndarray, "*batch 68 2"]:
+    """iBUG's 68 landmarks out of the 468 points, as near as they come.
 
     Brows, eyes, nose and mouth are within a few per cent of a face's size. The jaw, the first 17, is another line:
     these stay at their places of the skin as the head turns, iBUG's follow the outline.

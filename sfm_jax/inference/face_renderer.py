@@ -3,7 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
+from sfm_jax.array_types import AnyArray
 from sfm_jax.geometry.adjacency import neighbour_table
 from sfm_jax.geometry.camera import Orthographic
 from sfm_jax.geometry.rotation import rotation_from_euler
@@ -30,8 +32,8 @@ class FaceRenderer:
         self._surface = surface(model.topology.triangles)
         self._caps = capacities(model, model.mean, self._surface, size, EDGE_WIDTH)
 
-    def __call__(self, face: Face, background: jax.Array) -> Rendering:
-        """Batched faces, decoded for any crop size, over linear RGB images [B, R, R, 3]; a batched Rendering."""
+    def __call__(self, face: Face, background: Float[AnyArray, "B R R 3"]) -> Rendering:
+        """Batched faces, decoded for any crop size, over linear RGB images; a batched Rendering."""
         return jax.vmap(self._render)(face.vertices, face.camera, face.albedo, face.light, background)
 
     def _render(self, vertices, camera, albedo, light, background):
@@ -48,9 +50,11 @@ class FaceRenderer:
         return face._replace(camera=camera, landmarks=face.landmarks * (self.size / size))
 
 
-def capacities(model: MorphableModel, mean: jax.Array, mesh: Surface, size: int, edge_width: float = 0.0) -> Caps:
+def capacities(
+    model: MorphableModel, mean: Float[AnyArray, "V 3"], mesh: Surface, size: int, edge_width: float = 0.0
+) -> Caps:
     """The renderer's capacities for faces of a model in images of `size` pixels: for the mean face in any yaw, a third
-    larger than its crop; expressions and people fit in the margin. mean [V, 3]: its vertices on the mesh that is
+    larger than its crop; expressions and people fit in the margin. mean: its vertices on the mesh that is
     rendered, the model's own or a finer one."""
     count = len(_YAWS)
     angles = jnp.stack([jnp.asarray(_YAWS, jnp.float32), jnp.zeros(count), jnp.zeros(count)], -1)
@@ -62,8 +66,8 @@ def capacities(model: MorphableModel, mean: jax.Array, mesh: Surface, size: int,
                         backend=fastest_backend())
 
 
-def shown_weights(model: MorphableModel, regions: tuple[str, ...] = REGIONS) -> np.ndarray:
-    """How much of each vertex is shown [V]: the regions' weights, smoothed over neighbours, which evens their rim."""
+def shown_weights(model: MorphableModel, regions: tuple[str, ...] = REGIONS) -> Float[np.ndarray, " V"]:
+    """How much of each vertex is shown: the regions' weights, smoothed over neighbours, which evens their rim."""
     found = [model.topology.region(name) for name in regions if name in model.topology.region_names]
     if not found:
         return np.ones(len(model.mean), np.float32)

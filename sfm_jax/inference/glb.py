@@ -5,6 +5,7 @@ import struct
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from sfm_jax import __version__
 
@@ -18,11 +19,13 @@ _TRIANGLES, _LINEAR, _LINEAR_MIPMAP_LINEAR, _CLAMP_TO_EDGE = 4, 9729, 9987, 3307
 _RESERVED = 65535  # restarts a primitive where indices have 16 bits: not a vertex
 
 
-def split_seams(triangles: np.ndarray, uv_triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def split_seams(
+    triangles: Int[np.ndarray, "F 3"], uv_triangles: Int[np.ndarray, "F 3"]
+) -> tuple[Int[np.ndarray, " N"], Int[np.ndarray, " N"], Int[np.ndarray, "F 3"]]:
     """One vertex for each pair of a vertex and a UV that occurs, for formats with one index per corner.
 
-    triangles, uv_triangles [F, 3] -> vertex [N], uv [N] (indices into the originals, rising) and triangles [F, 3]
-    into these N. Vertices of no triangle are left out.
+    Returns the vertex and the UV of each (indices into the originals, rising), and the triangles between them. Vertices
+    of no triangle are left out.
     """
     pairs = np.stack([triangles.ravel(), uv_triangles.ravel()], 1)
     unique, corner = np.unique(pairs, axis=0, return_inverse=True)
@@ -31,11 +34,11 @@ def split_seams(triangles: np.ndarray, uv_triangles: np.ndarray) -> tuple[np.nda
 
 def pack_glb(
     name: str,
-    positions: np.ndarray,
-    normals: np.ndarray,
-    triangles: np.ndarray,
-    uv: np.ndarray | None = None,
-    targets: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+    positions: Float[np.ndarray, "N 3"],
+    normals: Float[np.ndarray, "N 3"],
+    triangles: Int[np.ndarray, "F 3"],
+    uv: Float[np.ndarray, "N 2"] | None = None,
+    targets: Mapping[str, tuple[Float[np.ndarray, "N 3"], Float[np.ndarray, "N 3"]]] | None = None,
     weights: Sequence[float] = (),
     texture: bytes | None = None,
     normal_map: bytes | None = None,
@@ -44,10 +47,10 @@ def pack_glb(
 
     Args:
       name: of the mesh, its node and its material.
-      positions, normals: [N, 3] metres and of unit length.
-      triangles: [F, 3] indices below N.
-      uv: [N, 2], v upwards as everywhere here; glTF has v downwards.
-      targets: {name: (positions, normals)}, what each morph target adds, [N, 3] both.
+      positions, normals: in metres and of unit length.
+      triangles: indices below N.
+      uv: v upwards as everywhere here; glTF has v downwards.
+      targets: {name: (positions, normals)}, what each morph target adds.
       weights: of each target when the file is opened.
       texture, normal_map: PNG files, sRGB base colour and tangent-space normals.
     """

@@ -5,6 +5,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from sfm_jax.data.crop import crop_affine, landmark_box, transform_points, warp
 from sfm_jax.geometry.camera import Orthographic
@@ -28,23 +29,25 @@ class PhotoDetailer:
         self._large = encoder.space.at(TILE)
         self._detailed = jax.jit(encoder.detailed)
 
-    def __call__(self, image: np.ndarray, found: Reconstruction) -> Detailed:
-        """A face of a photo uint8 [H, W, 3], of the encoder's model at either level, detailed in its own crop; leaves
-        in NumPy, without the batch."""
+    def __call__(self, image: UInt8[np.ndarray, "H W 3"], found: Reconstruction) -> Detailed:
+        """A face of a photo, of the encoder's model at either level, detailed in its own crop; leaves in NumPy, without
+        the batch."""
         size = self.encoder.space.image_size
         face, affine = face_in_crop(found, self.encoder.model, size)
         photo = warp(image, affine, size).astype(np.float32) / 255
         one = self._detailed(self._params, *jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (face, photo)))
         return jax.tree.map(lambda leaf: leaf[0], jax.device_get(one))
 
-    def write(self, folder: Path, image: np.ndarray, found: Reconstruction) -> None:
+    def write(self, folder: Path, image: UInt8[np.ndarray, "H W 3"], found: Reconstruction) -> None:
         """Into the folder of a face: FOLDER with what detail_files.write_face makes of it, and then PICTURE."""
         detailed = self(image, found)
         detail_files.write_face(folder / FOLDER, self.encoder.space, detailed)
         export.write_image(folder / PICTURE, self.picture(image, found, detailed))
 
-    def picture(self, image: np.ndarray, found: Reconstruction, detailed: Detailed) -> np.ndarray:
-        """uint8 [T, 3 T + gaps, 3]: the photo around the face, the coarse face in clay, and the detailed one."""
+    def picture(
+        self, image: UInt8[np.ndarray, "H W 3"], found: Reconstruction, detailed: Detailed
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """TILE pixels high: the photo around the face, the coarse face in clay, and the detailed one."""
         photo = warp(image, _affine(found, TILE), TILE)
         camera = detailed.base.camera.crop(np.zeros(2, np.float32), TILE / self.encoder.space.image_size)
         large = detailed._replace(base=detailed.base._replace(camera=camera))
@@ -54,9 +57,11 @@ class PhotoDetailer:
         return np.concatenate([photo, gap, coarse, gap, fine], 1)
 
 
-def face_in_crop(found: Reconstruction, model: MorphableModel, size: int) -> tuple[Face, np.ndarray]:
+def face_in_crop(
+    found: Reconstruction, model: MorphableModel, size: int
+) -> tuple[Face, Float[np.ndarray, "2 3"]]:
     """(the face, without a batch, in a crop of `size` pixels around its landmarks, as photos are cropped in training;
-    the map [2, 3] from the photo's pixels to the crop's).
+    the map from the photo's pixels to the crop's).
 
     model: that of the codes, at the level that is wanted; the landmarks are those of the reconstruction.
     """

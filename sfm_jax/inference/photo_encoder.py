@@ -4,7 +4,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+from ml_collections import ConfigDict
 
+from sfm_jax.array_types import AnyArray
 from sfm_jax.geometry.rotation import rotation_from_6d
 from sfm_jax.inference import identity_space
 from sfm_jax.inference.face import FaceCodes, FaceDecoder
@@ -16,13 +19,13 @@ from sfm_jax.render import ambient
 
 
 class Prediction(NamedTuple):
-    """code [B, d] as the network says it; z [B, d] its direction; codes as the decoder takes them (code times
-    radius); features [B, F] of who it is; confidence maps in (0, 1)."""
+    """code as the network says it; z its direction; codes as the decoder takes them (code times radius); features of
+    who it is; confidence maps in (0, 1)."""
 
-    code: jax.Array
-    z: jax.Array
+    code: Float[Array, "B d"]
+    z: Float[Array, "B d"]
     codes: FaceCodes
-    features: jax.Array
+    features: Float[Array, "B F"]
     confidence: Confidence
 
 
@@ -32,7 +35,7 @@ class PhotoEncoder:
     params: {"network", "residual" [d, V, 3] mm on the start basis, "log_radius" [], ...}; state: {"batch_stats", ...}.
     """
 
-    def __init__(self, config, model: MorphableModel, start: StartBasis, axis_name: str | None = None):
+    def __init__(self, config: ConfigDict, model: MorphableModel, start: StartBasis, axis_name: str | None = None):
         """axis_name: the mapped axis over which a training shares batch statistics."""
         self.model, self.start, self.sphere, self.image_size = model, start, config.sphere, config.image_size
         self.network = FaceNetwork(
@@ -40,13 +43,15 @@ class PhotoEncoder:
             albedo=min(config.albedo_components, len(model.albedo_basis)), axis_name=axis_name,
             separate_heads=config.separate_heads, dtype=config.precision)
 
-    def init(self, rng: jax.Array) -> dict:
+    def init(self, rng: PRNGKeyArray) -> dict:
         """The network's first variables: at the mean face."""
         return self.network.init(rng, jnp.zeros((2, self.image_size, self.image_size, 3)), train=False)
 
     @jax.named_scope("network")
-    def predict(self, params: dict, state: dict, images: jax.Array, train: bool = False):
-        """sRGB crops [B, S, S, 3] in [0, 1] -> (Prediction, new batch statistics)."""
+    def predict(
+        self, params: dict, state: dict, images: Float[AnyArray, "B S S 3"], train: bool = False
+    ) -> tuple[Prediction, dict]:
+        """sRGB crops in [0, 1] -> (Prediction, new batch statistics)."""
         variables = {"params": params["network"], "batch_stats": state["batch_stats"]}
         output, changed = self.network.apply(variables, images, train=train, mutable=["batch_stats"])
         raw = self.start.code + output.codes.identity
@@ -60,8 +65,8 @@ class PhotoEncoder:
         return prediction, changed.get("batch_stats", state["batch_stats"])
 
     @jax.named_scope("network")
-    def features(self, params: dict, state: dict, images: jax.Array) -> jax.Array:
-        """The trunk's features [B, F] of crops; what makes them does not learn from it."""
+    def features(self, params: dict, state: dict, images: Float[AnyArray, "B S S 3"]) -> Float[Array, "B F"]:
+        """The trunk's features of crops; what makes them does not learn from it."""
         frozen = jax.lax.stop_gradient({"params": params["network"], "batch_stats": state["batch_stats"]})
         return self.network.apply(frozen, images, train=False).features
 

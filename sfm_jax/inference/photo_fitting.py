@@ -11,7 +11,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Float
 
+from sfm_jax.array_types import AnyArray
 from sfm_jax.data.damage import to_linear, to_srgb
 from sfm_jax.geometry.rotation import rotation_from_axis_angle
 from sfm_jax.inference.face import FaceCodes, FaceDecoder
@@ -59,18 +61,25 @@ class PhotoFitter:
         self._renderer = FaceRenderer(decoder.model, size)
         self._run = jax.jit(self.fit)
 
-    def __call__(self, image, codes: FaceCodes, points: PointModel, seen, seen_weights) -> FaceCodes:
+    def __call__(
+        self, image: Float[AnyArray, "S S 3"], codes: FaceCodes, points: PointModel, seen: Float[AnyArray, "P 2"],
+        seen_weights: Float[AnyArray, " P"],
+    ) -> FaceCodes:
         """As `fit`, compiled."""
         return self._run(image, codes, points, seen, seen_weights)
 
-    def fit(self, image: jax.Array, codes: FaceCodes, points: PointModel, seen: jax.Array, seen_weights: jax.Array
-            ) -> FaceCodes:
+    def fit(
+        self, image: Float[AnyArray, "S S 3"], codes: FaceCodes, points: PointModel, seen: Float[AnyArray, "P 2"],
+        seen_weights: Float[AnyArray, " P"],
+    ) -> FaceCodes:
         """The codes of a face that looks more like a photo.
 
         Args:
-          image: [S, S, 3] sRGB in [0, 1], the crop.
+          image: sRGB in [0, 1], the crop.
           codes: where to start, without leading dimensions.
-          points: that were observed, at seen [P, 2], shares of the crop's side, weighed [P].
+          points: that were observed.
+          seen: where, shares of the crop's side.
+          seen_weights: how much each counts.
         """
         start = _Change(*(jnp.zeros_like(value) for value in codes[:3]), jnp.zeros(3), jnp.zeros(()), jnp.zeros(2),
                         jnp.zeros((9, 3)))

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 
 from sfm_jax import __version__
@@ -63,16 +64,18 @@ def complete(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def write_face(folder: Path, image: np.ndarray, found: Reconstruction, texture: np.ndarray | None, model_name: str,
-               detail: int, detailer: PhotoDetailer | None = None) -> None:
-    """All files of one face of a photo uint8 [H, W, 3]:
+def write_face(
+    folder: Path, image: UInt8[np.ndarray, "H W 3"], found: Reconstruction, texture: Float[np.ndarray, "T T 3"] | None,
+    model_name: str, detail: int, detailer: PhotoDetailer | None = None,
+) -> None:
+    """All files of one face of a photo:
 
     face.obj, .mtl, .png: the mesh in mm, with its expression, and its texture; face.ply: with the colours of the skin;
     face.glb: the neutral face, with every expression as a morph target, set to those of the photo; params.npz and
     params.json, see PARAMETERS; overlay.png: photo, face over it, landmarks, and the shape by itself; and, with a
     detailer, what that writes.
 
-    texture: [T, T, 3] sRGB; None: a model without UVs has none. model_name: "default" or the file of the model; detail:
+    texture: sRGB; None: a model without UVs has none. model_name: "default" or the file of the model; detail:
     its level.
     """
     topology, vertices, neutral = found.model.topology, found.vertices(), found.vertices(neutral=True)
@@ -91,8 +94,10 @@ def write_face(folder: Path, image: np.ndarray, found: Reconstruction, texture: 
             detailer.write(place, image, found)
 
 
-def write_parameters(place: Path, found: Reconstruction, model_name: str, detail: int, vertices: np.ndarray,
-                     shape: tuple[int, ...]) -> None:
+def write_parameters(
+    place: Path, found: Reconstruction, model_name: str, detail: int, vertices: Float[np.ndarray, "V 3"],
+    shape: tuple[int, ...],
+) -> None:
     """params.npz and params.json in a folder; both hold the same, but for the vertices, which only the npz has."""
     values = {name: np.asarray(getattr(found, name)) for name in PARAMETERS}
     about = {"model": model_name, "detail": detail, "model_name": found.model.name,
@@ -105,13 +110,15 @@ def write_parameters(place: Path, found: Reconstruction, model_name: str, detail
     (place / "params.json").write_text(json.dumps(text, indent=1) + "\n")
 
 
-def rounded(value: np.ndarray):
+def rounded(value: np.ndarray) -> bool | float | list:
     """Plain numbers of an array, for JSON."""
     return value.tolist() if value.dtype == bool else np.round(value.astype(np.float64), 5).tolist()
 
 
-def overlay(image: np.ndarray, found: Reconstruction, texture: np.ndarray | None) -> np.ndarray:
-    """uint8 [T, 5 T + gaps, 3]: the photo around the face; the shape over it; its landmarks; the shape in clay from the
+def overlay(
+    image: UInt8[np.ndarray, "H W 3"], found: Reconstruction, texture: Float[np.ndarray, "T T 3"] | None
+) -> UInt8[np.ndarray, "h w 3"]:
+    """TILE pixels high: the photo around the face; the shape over it; its landmarks; the shape in clay from the
     front; with its texture, or the model's colours, from the side."""
     corners = np.concatenate([found.face_box.reshape(2, 2), found.landmarks68_px])
     low, high = corners.min(0), corners.max(0)
@@ -131,8 +138,10 @@ def overlay(image: np.ndarray, found: Reconstruction, texture: np.ndarray | None
     return np.concatenate([part for tile in tiles for part in (tile, gap)][:-1], 1)
 
 
-def laid_over(image: np.ndarray, found: Reconstruction | None, longest: int) -> np.ndarray:
-    """A photo or frame uint8 with the shape over it, if any, its sides even and at most `longest` pixels."""
+def laid_over(
+    image: UInt8[np.ndarray, "H W 3"], found: Reconstruction | None, longest: int
+) -> UInt8[np.ndarray, "h w 3"]:
+    """A photo or frame with the shape over it, if any, its sides even and at most `longest` pixels."""
     height, width = image.shape[:2]
     zoom = min(1.0, longest / max(height, width))
     size = (max(2, round(width * zoom) // 2 * 2), max(2, round(height * zoom) // 2 * 2))

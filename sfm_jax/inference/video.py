@@ -8,6 +8,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import scipy.ndimage
+from jaxtyping import Bool, UInt8
 
 from sfm_jax.data.frames import read_frames
 from sfm_jax.geometry.rotation import rotation_from_6d, rotation_to_6d, rotation_to_euler
@@ -24,11 +25,11 @@ PER_FRAME = ("expression", "light", "rotation", "pose_degrees", "camera", "landm
 
 @dataclasses.dataclass(frozen=True)
 class VideoFaces:
-    """faces: one for each frame, with one identity and albedo, smooth over time; found [T] bool: where there was a
-    face, in between it is interpolated; fps."""
+    """faces: one for each frame, with one identity and albedo, smooth over time; found: where there was a face, in
+    between it is interpolated; fps."""
 
     faces: list[Reconstruction]
-    found: np.ndarray
+    found: Bool[np.ndarray, " T"]
     fps: float
 
 
@@ -117,7 +118,7 @@ def best_frame(video: VideoFaces) -> int:
     return int(np.argmax([worth(face) if there else -1 for face, there in zip(video.faces, video.found, strict=True)]))
 
 
-def write_overlay(path: Path, frames: Iterator[np.ndarray], video: VideoFaces) -> None:
+def write_overlay(path: Path, frames: Iterator[UInt8[np.ndarray, "H W 3"]], video: VideoFaces) -> None:
     """An MPEG-4 video of the frames with the shape over each, at most MOST_SHOWN of them."""
     import av
 

@@ -3,14 +3,17 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
+from sfm_jax.array_types import AnyArray
 from sfm_jax.networks.trunk import Features, batch_norm, normalise_image
 
 PATCH = 4  # pixels: the first layer sees patches as channels
 
 
 class CompactTrunk(nn.Module):
-    """sRGB images [B, S, S, 3] in [0, 1], S a multiple of 4 -> Features of `features` numbers, made for S = 112.
+    """sRGB images in [0, 1], S a multiple of 4 -> Features of `features` numbers, made for S = 112.
 
     The last map is narrowed and flattened, not averaged: where in the crop the face is must not be lost. So S is
     fixed by the first call. The map that is handed out is the last but one, twice as fine.
@@ -21,10 +24,10 @@ class CompactTrunk(nn.Module):
     narrow: int = 48
     features: int = 512
     axis_name: str | None = None
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool) -> Features:
+    def __call__(self, images: Float[AnyArray, "B S S 3"], train: bool) -> Features:
         norm = batch_norm(train, self.axis_name, self.dtype)
         x = patches(normalise_image(images, self.dtype), PATCH)
         x = nn.relu(norm()(nn.Conv(self.widths[0], (3, 3), use_bias=False, dtype=self.dtype)(x)))
@@ -45,10 +48,10 @@ class ResidualBlock(nn.Module):
     width: int
     stride: int
     axis_name: str | None
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: Float[AnyArray, "B H W C"], train: bool) -> Float[Array, "B h w D"]:
         norm = batch_norm(train, self.axis_name, self.dtype)
         y = nn.relu(norm()(nn.Conv(self.width, (3, 3), self.stride, use_bias=False, dtype=self.dtype)(x)))
         y = norm()(nn.Conv(self.width, (3, 3), use_bias=False, dtype=self.dtype)(y))
@@ -60,8 +63,10 @@ class ResidualBlock(nn.Module):
         return nn.relu(x + y)
 
 
-def patches(images: jax.Array, side: int) -> jax.Array:
-    """[B, H, W, C] -> [B, H/side, W/side, side * side * C]."""
+def patches(
+    images: Float[AnyArray, "B H W C"], side: int
+) -> Float[AnyArray, "B H//{side} W//{side} {side}*{side}*C"]:
+    """Squares of side x side pixels as channels."""
     count, height, width, channels = images.shape
     x = images.reshape(count, height // side, side, width // side, side, channels)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(count, height // side, width // side, side * side * channels)

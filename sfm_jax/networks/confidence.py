@@ -5,17 +5,20 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from sfm_jax.array_types import AnyArray
 
 
 class Confidence(NamedTuple):
-    """pixel and landmark [B, h, w], in (0, 1): confidence 1 counts an error in full, 0 not at all."""
+    """In (0, 1): confidence 1 counts an error in full, 0 not at all."""
 
-    pixel: jax.Array
-    landmark: jax.Array
+    pixel: Float[Array, "B h w"]
+    landmark: Float[Array, "B h w"]
 
 
 class ConfidenceMaps(nn.Module):
-    """The trunk's last map [B, h, w, C] -> Confidence, `upsampled` times as large.
+    """The trunk's last map -> Confidence, `upsampled` times as large.
 
     Every location speaks for itself, in two layers; logits are upsampled bilinearly. The logits start at `start`
     everywhere and stay within `bound`, so that the logarithm of a confidence is finite. With `stop_gradient` the maps
@@ -29,7 +32,7 @@ class ConfidenceMaps(nn.Module):
     stop_gradient: bool = True
 
     @nn.compact
-    def __call__(self, features: jax.Array) -> Confidence:
+    def __call__(self, features: Float[AnyArray, "B h w C"]) -> Confidence:
         features = features.astype(jnp.float32)
         if self.stop_gradient:
             features = jax.lax.stop_gradient(features)

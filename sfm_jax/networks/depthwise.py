@@ -5,11 +5,17 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from sfm_jax.array_types import AnyArray
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
-def depthwise_conv(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """x [B, H, W, C], kernel [k, k, C] with k odd -> [B, ceil(H / stride), ceil(W / stride), C], zero padding k // 2.
+def depthwise_conv(
+    x: Float[AnyArray, "B H W C"], kernel: Float[AnyArray, "k k C"], stride: int = 1
+) -> Float[Array, "B h w C"]:
+    """A convolution of each channel by itself: k odd, zero padding k // 2; h = ceil(H / stride), w = ceil(W / stride).
 
     y[b, u, v, c] = sum_ij x[b, stride u + i - k // 2, stride v + j - k // 2, c] kernel[i, j, c]. The platform it is
     compiled for picks the implementation.
@@ -41,10 +47,10 @@ class DepthwiseConv(nn.Module):
 
     size: int = 3
     stride: int = 1
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[AnyArray, "B H W C"]) -> Float[Array, "B h w C"]:
         scale = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal", in_axis=(0, 1), out_axis=())
         kernel = self.param("kernel", _per_channel(scale), (self.size, self.size, x.shape[-1]))
         return depthwise_conv(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)

@@ -3,8 +3,10 @@
 from typing import NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from sfm_jax.array_types import AnyArray
 
 FRONTAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 LIGHT_BANDS = 9
@@ -13,29 +15,28 @@ LIGHT_BANDS = 9
 class HeadCodes(NamedTuple):
     """What the heads say of B photos, before anything is projected or orthonormalised.
 
-    identity [B, d]; expression [B, E]; albedo [B, A]; rotation [B, 6] (see geometry.rotation.rotation_from_6d);
-    log_scale [B], 0 = the mean face fills the crop; shift [B, 2], shares of the crop's side; light [B, 9, 3], what
-    is added to the ambient spherical harmonics.
+    rotation: see geometry.rotation.rotation_from_6d; log_scale: 0 = the mean face fills the crop; shift: shares of the
+    crop's side; light: what is added to the ambient spherical harmonics.
     """
 
-    identity: jax.Array
-    expression: jax.Array
-    albedo: jax.Array
-    rotation: jax.Array
-    log_scale: jax.Array
-    shift: jax.Array
-    light: jax.Array
+    identity: Float[Array, "B d"]
+    expression: Float[Array, "B E"]
+    albedo: Float[Array, "B A"]
+    rotation: Float[Array, "B 6"]
+    log_scale: Float[Array, " B"]
+    shift: Float[Array, "B 2"]
+    light: Float[Array, "B 9 3"]
 
 
 class Head(nn.Module):
-    """Features [B, F] -> [B, size]: a linear layer that starts at almost nothing, after `hidden` units if any. Size 0,
-    of a model without expressions or colours, has no parameters."""
+    """A linear layer to `size` numbers that starts at almost nothing, after `hidden` units if any. Size 0, of a model
+    without expressions or colours, has no parameters."""
 
     size: int
     hidden: int = 0
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[AnyArray, "B F"]) -> Float[AnyArray, "B {self.size}"]:
         if not self.size:
             return x[:, :0]
         if self.hidden:
@@ -45,7 +46,7 @@ class Head(nn.Module):
 
 
 class FaceHeads(nn.Module):
-    """Features [B, F] -> HeadCodes, at first of the mean face, frontal, centred, in ambient light.
+    """Features -> HeadCodes, at first of the mean face, frontal, centred, in ambient light.
 
     Three modules on one trunk, as in SIR (Jiang et al. 2022): shape; albedo; camera, expression and light together.
     Or, `separate`, five: camera, expression and light have one each, as in Yang et al. (TMM 2023). The layers' sizes
@@ -59,7 +60,7 @@ class FaceHeads(nn.Module):
     separate: bool = False
 
     @nn.compact
-    def __call__(self, features: jax.Array) -> HeadCodes:
+    def __call__(self, features: Float[AnyArray, "B F"]) -> HeadCodes:
         features = features.astype(jnp.float32)
         identity = Head(self.identity, self.hidden, name="identity")(features)
         albedo = Head(self.albedo, self.hidden, name="albedo")(features)

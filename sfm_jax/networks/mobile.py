@@ -1,16 +1,18 @@
 """A trunk of few parameters: the inverted residual blocks of MobileNetV2 (Sandler et al., CVPR 2018)."""
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
+from sfm_jax.array_types import AnyArray
 from sfm_jax.networks.compact import PATCH, patches
 from sfm_jax.networks.depthwise import DepthwiseConv
 from sfm_jax.networks.trunk import Features, batch_norm, normalise_image
 
 
 class MobileTrunk(nn.Module):
-    """sRGB images [B, S, S, 3] in [0, 1], S a multiple of 4 -> Features of `features` numbers, made for S = 112.
+    """sRGB images in [0, 1], S a multiple of 4 -> Features of `features` numbers, made for S = 112.
 
     width multiplies every width. The pool is a learned weight for every place and channel, an average at first (the
     global depthwise convolution of MobileFaceNet, Chen et al. 2018): an average could not say where in the crop the
@@ -23,10 +25,10 @@ class MobileTrunk(nn.Module):
     blocks: tuple[int, ...] = (1, 3, 3)
     expansions: tuple[int, ...] = (2, 2, 4)
     axis_name: str | None = None
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool) -> Features:
+    def __call__(self, images: Float[AnyArray, "B S S 3"], train: bool) -> Features:
         norm = batch_norm(train, self.axis_name, self.dtype)
         widths = [round(self.width * width) for width in self.widths]
         # Two by two patches: an 8x8 convolution of stride 4.
@@ -50,10 +52,10 @@ class InvertedBlock(nn.Module):
     expansion: int
     stride: int
     axis_name: str | None
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: Float[AnyArray, "B H W C"], train: bool) -> Float[Array, "B h w D"]:
         norm = batch_norm(train, self.axis_name, self.dtype)
         # 1x1 convolutions as matrix products: on CPUs the gradients of these are four times faster.
         y = nn.relu(norm()(nn.Dense(self.expansion * x.shape[-1], use_bias=False, dtype=self.dtype)(x)))

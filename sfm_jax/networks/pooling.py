@@ -2,11 +2,14 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from sfm_jax.array_types import AnyArray
 
 
 @jax.custom_vjp
-def max_pool(x: jax.Array) -> jax.Array:
-    """3x3 windows of stride 2: [B, H, W, C] -> [B, ceil(H / 2), ceil(W / 2), C]. On CPUs ties share the gradient."""
+def max_pool(x: Float[AnyArray, "B H W C"]) -> Float[Array, "B (H+1)//2 (W+1)//2 C"]:
+    """3x3 windows of stride 2. On CPUs ties share the gradient."""
     return _pool(x)
 
 

@@ -3,7 +3,10 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Float
 
+from sfm_jax.array_types import AnyArray
 from sfm_jax.networks.compact import CompactTrunk
 from sfm_jax.networks.face_recognition import SIZE, feature_maps, load_face_recognition
 from sfm_jax.networks.trunk import Features, batch_norm
@@ -12,7 +15,7 @@ MAPS = 3  # of the recognition network, from its last: what a face is like, ever
 
 
 class RecognitionTrunk(nn.Module):
-    """sRGB images [B, S, S, 3] in [0, 1], S a multiple of 4 -> Features: a compact trunk's, and `known` more numbers.
+    """sRGB images in [0, 1], S a multiple of 4 -> Features: a compact trunk's, and `known` more numbers.
 
     Those come from a ready-made recognition network (networks/face_recognition.py) that does not learn, as in MICA
     (Zielonka et al. 2022), and sees the crop as it is, not aligned; unlike there the means of three of its maps are
@@ -22,10 +25,10 @@ class RecognitionTrunk(nn.Module):
 
     known: int = 256
     axis_name: str | None = None
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool) -> Features:
+    def __call__(self, images: Float[AnyArray, "B S S 3"], train: bool) -> Features:
         norm = batch_norm(train, self.axis_name, self.dtype)
         seen = CompactTrunk(axis_name=self.axis_name, dtype=self.dtype, name="compact")(images, train)
         resized = jax.image.resize(images, (len(images), SIZE, SIZE, 3), "linear")

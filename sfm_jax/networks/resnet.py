@@ -4,10 +4,15 @@ IR is the improved residual unit of ArcFace (Deng et al., CVPR 2019): BN-conv-BN
 BN-dropout-FC-BN that keeps the place of each feature.
 """
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
+from sfm_jax.array_types import AnyArray
 from sfm_jax.networks.pooling import max_pool
 from sfm_jax.networks.trunk import Features, batch_norm, normalise_image
 
@@ -20,7 +25,7 @@ STAGES = {
 
 
 class ResNet(nn.Module):
-    """sRGB images [B, S, S, 3] in [0, 1] -> Features, for S a multiple of 32 (preactivation) or 16 (ir).
+    """sRGB images in [0, 1] -> Features, for S a multiple of 32 (preactivation) or 16 (ir).
 
     depth: 18, 34 or 50. "preactivation" pools by an average, to 512 numbers (2048 at depth 50); "ir" flattens its map
     and maps it to `features` numbers, so S is fixed by the first call, and wants an rng "dropout" if `dropout` > 0.
@@ -31,10 +36,10 @@ class ResNet(nn.Module):
     features: int = 512
     dropout: float = 0.0
     axis_name: str | None = None
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool) -> Features:
+    def __call__(self, images: Float[AnyArray, "B S S 3"], train: bool) -> Features:
         if (self.style, self.depth) not in STAGES:
             raise ValueError(f"ResNet: found style {self.style!r}, depth {self.depth}, expected one of "
                              f"{', '.join(STYLES)} and 18, 34, 50")
@@ -78,10 +83,10 @@ class BasicUnit(nn.Module):
     stride: int
     train: bool
     axis_name: str | None
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[AnyArray, "B H W C"]) -> Float[Array, "B h w D"]:
         norm = batch_norm(self.train, self.axis_name, self.dtype)
         y = nn.relu(norm()(x))
         changed = self.stride > 1 or x.shape[-1] != self.channels
@@ -98,10 +103,10 @@ class BottleneckUnit(nn.Module):
     stride: int
     train: bool
     axis_name: str | None
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[AnyArray, "B H W C"]) -> Float[Array, "B h w D"]:
         norm = batch_norm(self.train, self.axis_name, self.dtype)
         y = nn.relu(norm()(x))
         changed = self.stride > 1 or x.shape[-1] != 4 * self.channels
@@ -119,10 +124,10 @@ class ImprovedUnit(nn.Module):
     stride: int
     train: bool
     axis_name: str | None
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[AnyArray, "B H W C"]) -> Float[Array, "B h w D"]:
         norm = batch_norm(self.train, self.axis_name, self.dtype)
         y = _conv(self.channels, 3, 1, self.dtype)(norm()(x))
         y = _conv(self.channels, 3, self.stride, self.dtype)(PReLU()(norm()(y)))
@@ -137,12 +142,12 @@ class PReLU(nn.Module):
     """max(x, 0) + a min(x, 0) with a learned slope a for each channel, 0.25 at first (He et al., ICCV 2015)."""
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[AnyArray, "*batch C"]) -> Float[Array, "*batch C"]:
         slope = self.param("slope", nn.initializers.constant(0.25), (x.shape[-1],))
         return jnp.where(x > 0, x, slope.astype(x.dtype) * x)
 
 
-def pointwise(channels: int, stride: int, dtype: jnp.dtype):
+def pointwise(channels: int, stride: int, dtype: DTypeLike) -> Callable[[jax.Array], jax.Array]:
     """A 1x1 convolution as a matrix product, whose gradient is one too: XLA on CPUs has no fast one of the other."""
     dense = nn.Dense(channels, use_bias=False, dtype=dtype, kernel_init=nn.initializers.he_normal())
     return lambda x: dense(x[:, ::stride, ::stride])

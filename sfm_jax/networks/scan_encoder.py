@@ -1,12 +1,14 @@
 """The encoder of registered scans: a linear fit plus a learned correction."""
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from sfm_jax.array_types import AnyArray
 
 
 class ScanEncoder(nn.Module):
-    """Features of a scan [..., F] -> (identity [..., d], expression [..., E]), unnormalised codes.
+    """Features of a scan -> (identity, expression), unnormalised codes.
 
     A linear map plus an MLP whose last layer starts at zero: a trainer sets the linear map to a classical fit, so
     that learning begins at the classical answer and finds what corrects it.
@@ -17,11 +19,13 @@ class ScanEncoder(nn.Module):
     hidden: tuple[int, ...] = (512, 512)
 
     @nn.compact
-    def __call__(self, features: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, features: Float[AnyArray, "*batch F"]
+    ) -> tuple[Float[Array, "*batch d"], Float[Array, "*batch E"]]:
         size = self.identity_size + self.expression_size
         linear = nn.Dense(size, name="linear")(features)
         x = features
         for width in self.hidden:
             x = nn.gelu(nn.LayerNorm()(nn.Dense(width)(x)))
         codes = linear + nn.Dense(size, kernel_init=nn.initializers.zeros, name="correction")(x)
-        return jnp.split(codes, [self.identity_size], axis=-1)
+        return tuple(jnp.split(codes, [self.identity_size], axis=-1))

@@ -1,14 +1,17 @@
 """The U-Net from what a photo shows in UV space to a displacement map."""
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from sfm_jax.array_types import AnyArray
 
 WIDTHS = (16, 24, 32, 48, 64)
 
 
 class DisplacementNet(nn.Module):
-    """UV maps [B, S, S, C], S a power of two -> displacement [B, S, S] within +-limit, at first almost 0.
+    """UV maps, S a power of two -> displacement within +-limit, at first almost 0.
 
     After Chen et al. (TIP 2020): 3x3 convolutions, halved down to one texel and doubled up again, with skips that are
     added, no norm, and tanh at the end. widths: of the maps, from the finest; the last one holds for all coarser. The
@@ -17,10 +20,10 @@ class DisplacementNet(nn.Module):
 
     limit: float
     widths: tuple[int, ...] = WIDTHS
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, maps: jax.Array) -> jax.Array:
+    def __call__(self, maps: Float[AnyArray, "B S S C"]) -> Float[Array, "B S S"]:
         levels = (maps.shape[1] - 1).bit_length()
         widths = [self.widths[min(level, len(self.widths) - 1)] for level in range(levels + 1)]
         x = self._conv(widths[0])(maps.astype(self.dtype))

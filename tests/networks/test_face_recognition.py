@@ -34,12 +34,26 @@ def test_features_are_the_originals():
 
 @pytest.mark.parametrize("shape", [(150, 150), (97, 64), (12, 31)])
 def test_the_stem_is_a_strided_convolution(shape):
-    """As SciPy correlates, every second pixel kept."""
-    stem, image = load_face_recognition().convolutions[0], np.random.default_rng(0).random((1, *shape, 3), np.float32)
-    found = face_recognition._stem(image, stem)[0]
-    expected = [sum(correlate2d(image[0, :, :, c], kernel[:, :, c], "valid") for c in range(3))[::2, ::2]
-                for kernel in np.moveaxis(stem.kernel, -1, 0)]
-    np.testing.assert_allclose(found, np.stack(expected, -1) + stem.bias, atol=1e-4)
+    """As SciPy correlates, every second pixel kept, photo by photo."""
+    stem, images = load_face_recognition().convolutions[0], np.random.default_rng(0).random((2, *shape, 3), np.float32)
+    for image, found in zip(images, face_recognition._stem(images, stem), strict=True):
+        expected = [sum(correlate2d(image[:, :, c], kernel[:, :, c], "valid") for c in range(3))[::2, ::2]
+                    for kernel in np.moveaxis(stem.kernel, -1, 0)]
+        np.testing.assert_allclose(found, np.stack(expected, -1) + stem.bias, atol=1e-4)
+
+
+def test_gradients_of_the_stem_are_those_of_a_plain_convolution():
+    """Photo by photo or all at once: of the images and of the weights."""
+    stem, images = load_face_recognition().convolutions[0], waves()
+
+    def plain(images, stem):
+        return stem.bias + jax.lax.conv_general_dilated(
+            images, stem.kernel, (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    found, truth = (jax.grad(lambda *given: (form(*given) ** 2).sum(), (0, 1))(images, stem)  # noqa: B023
+                    for form in (face_recognition._stem, plain))
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(truth), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4 * abs(theirs).max())
 
 
 def test_jit_equals_eager_in_values_and_gradients():
