@@ -7,7 +7,7 @@ in two poses and expressions, which the network has to tell apart by itself.
 
 Takes about ten minutes on two CPU cores; keys that are not explained here are in configs/stage2.py. The same network
 without the method's terms: --config.cycled_pairs=0. On your own clips: --config.data.clips=frames:clips
-(clips/<clip>/000001.jpg) or --config.data.clips=videos:films (needs PyAV: pip install sfm-jax[video]).
+(clips/<clip>/000001.jpg) or --config.data.clips=videos:films (needs PyAV: pip install av).
 """
 
 from sfm_jax.training.config import beside

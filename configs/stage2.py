@@ -1,7 +1,7 @@
 """Sphere Face Model, stage 2: the basis goes on learning from photos, with identity codes on the hypersphere.
 
-After Jiang et al. 2023 (CVM 9(2), arXiv 2112.02238). Half of each batch are photos with a person's label, half photos
-with landmarks and 3D labels; both are rendered from the embedded population while training runs.
+After Jiang et al. 2023 (CVM 9(2), arXiv 2112.02238). A quarter of each batch are photos with a person's label, the rest
+photos with landmarks and 3D labels; both are rendered from the embedded population while training runs.
 
     python -m sfm_jax.main --config=configs/stage2.py --workdir=runs/stage2
 
