@@ -156,7 +156,7 @@ class SyntheticPhotos:
                       albedo=layers, background=jnp.pad(behind, ((0, 0), (0, 0), (0, layers.shape[1] - 3))),
                       edge_width=1.0, caps=self._caps, cull=True)
         picture, mask = seen.colour[..., :3], seen.alpha
-        for one in jax.random.split(jax.random.fold_in(scene.surroundings, 1), 2):
+        for one in jax.random.split(jax.random.fold_in(scene.surroundings, 1), 2) if c.occluders else ():
             colour, cover = backdrop.occluder(one, size, c.occluders)
             picture, mask = picture + cover[..., None] * (colour - picture), mask * (1 - cover)
         image = damage.photograph(scene.damage, picture, c.damage)
