@@ -13,6 +13,8 @@ import toy  # noqa: E402
 jax.config.update("jax_numpy_rank_promotion", "allow")
 # Folders of pure functions, and the training of them: there, arrays of different dtypes do not mix unsaid.
 STRICT = ("geometry", "morphable", "render", "losses", "networks", "training")
+# Folders that compile more than they compute: there XLA leaves most optimisations out, also in programs they start.
+COMPILING = ("tasks", "training", "runs")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -20,6 +22,14 @@ def dtype_promotion(request):
     """JAX's rule for all threads of a test file."""
     rule = "strict" if request.path.parent.name in STRICT else "standard"
     jax.config.update("jax_numpy_dtype_promotion", rule)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def optimisations(request):
+    """For all threads of a test file, and for the programs that it starts."""
+    name, without = "jax_disable_most_optimizations", request.path.parent.name in COMPILING
+    jax.config.update(name, without)
+    os.environ[name.upper()] = str(int(without))
 
 
 @pytest.fixture
