@@ -44,16 +44,9 @@ def fuzz(name: str, place: Path, seconds: int, seed: int) -> None:
         sys.exit("hostile_input: needs Atheris: pip install atheris")
     with atheris.instrument_imports(include=["sfm_jax"]):
         reader = readers()[name]()
-    folder, names = place / "files", [file for file in reader.files if file not in reader.fixed]
-    folder.mkdir(exist_ok=True)
-    corpus = place / "corpus"
-    corpus.mkdir(exist_ok=True)
-    for index, file in enumerate(names):
-        restore(folder, reader, None)
-        problem = attempt(reader, folder / file)  # imports what reading needs, too
-        (corpus / f"seed-{index}").write_bytes(bytes([index]) + reader.files[file])
-        if problem and not file.endswith(".eps"):
-            sys.exit(f"hostile_input: {name}: {file}, undamaged: {problem}")
+    folder, corpus = place / "files", place / "corpus"
+    names = [file for file in reader.files if file not in reader.fixed]
+    sow(reader, names, folder, corpus)
     rest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY,) * 2)
@@ -87,6 +80,18 @@ def fuzz(name: str, place: Path, seconds: int, seed: int) -> None:
     atheris.Setup([sys.argv[0], str(corpus), *(f"-{key}={value}" for key, value in flags.items())], one,
                   custom_mutator=mutate)
     atheris.Fuzz()
+
+
+def sow(reader: Reader, names: list[str], folder: Path, corpus: Path) -> None:
+    """The first inputs: for each of `names` a byte that says which, and its valid file, read once in `folder`."""
+    for place in (folder, corpus):
+        place.mkdir(exist_ok=True)
+    for index, file in enumerate(names):
+        restore(folder, reader, None)
+        problem = attempt(reader, folder / file)  # imports what reading needs, too
+        (corpus / f"seed-{index}").write_bytes(bytes([index]) + reader.files[file])
+        if problem and not file.endswith(".eps"):
+            sys.exit(f"hostile_input: {file}, undamaged: {problem}")
 
 
 def restore(folder: Path, reader: Reader, but: str | None) -> None:

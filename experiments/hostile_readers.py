@@ -168,7 +168,7 @@ def read_shards(path):
 def read_packed_(path):
     from sfm_jax.inference.packed import read_packed, unpacked_tree
 
-    unpacked_tree(read_packed(path, "f", ("params", "config"), "a network"), "params")
+    unpacked_tree(read_packed(path, "f", ("params", "config")), "params")
 
 
 def read_run(path):

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from sfm_jax.command_line import Parser, refuse
+
 OPTIONS = {
     "unit": "of lengths in IN: m, dm, cm, mm or um (formats that do not say)",
     "landmarks": "a file of the 68 landmarks' vertices",
@@ -36,8 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         arguments = _parser().parse_args(sys.argv[1:] if argv is None else argv)
         convert(arguments)
     except (ValueError, OSError) as error:
-        print(f"sfm_jax: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return refuse(error)
     return 0
 
 
@@ -166,16 +167,11 @@ def write_objs(target: Path, model) -> list[str]:
     return ["albedo, landmarks, contour lines, regions and symmetry"]
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise ValueError(message)
-
-
 def _parser():
     from sfm_jax.morphable.formats import LOADERS
 
-    parser = _Parser(prog="python -m sfm_jax.convert", description=__doc__,
-                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="python -m sfm_jax.convert", description=__doc__,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", metavar="IN")
     parser.add_argument("target", metavar="OUT")
     parser.add_argument("--format", help=f"of IN, if it cannot be guessed: {', '.join(LOADERS)}")

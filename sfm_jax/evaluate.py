@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sfm_jax.folders import writable
+from sfm_jax.command_line import Parser, refuse, writable
 
 UNITS = {"mm": 1.0, "cm": 10.0, "m": 1000.0}
 OWN = "network in the package"
@@ -39,8 +39,8 @@ ONLY = {"metrical": ("now",), "images": ("now",), "aligned": ("facescape",), "un
 
 def main(argv: list[str] | None = None) -> int:
     """Run; returns the exit code."""
-    options = _options(argv)
     try:
+        options = _options(argv)
         options.out = options.out or os.path.join("evaluation", options.protocol)
         out = writable(options.out)
 
@@ -50,8 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         outcome = PROTOCOLS[options.protocol](options)
         written = [] if outcome is None else table.write(outcome, out)
     except (ValueError, OSError) as error:
-        print(f"sfm_jax: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return refuse(error)
     if outcome is not None:
         print(table.markdown(outcome))
         print(", ".join(map(str, written)))
@@ -90,8 +89,8 @@ def _verification(options):
         raise ValueError("--predictions: are needed for a list of videos")
     else:
         photos = _photo_files(_needed(options, "photos"))
-        means = resolve(pairs.names, photos, options.photos)
-        faces = _Photos(options).of({name: photos[key] for name, key in means.items()})
+        matches = resolve(pairs.names, photos, options.photos)
+        faces = _Photos(options).of({name: photos[key] for name, key in matches.items()})
         largest = {name: some[0] if some else None for name, some in faces.items()}
         described = {kind: {name: None if face is None else getattr(face, key) for name, face in largest.items()}
                      for kind, key in (("codes", "z"), ("shapes", "neutral"))}
@@ -126,8 +125,8 @@ def _now(options):
     if folder is None:
         names, folder = now.image_names(truth, options.images), Path(options.out) / "predictions"
         photos = _photo_files(_needed(options, "photos"))
-        means = resolve(names, photos, options.photos, partial)
-        faces = _Photos(options).of({name: photos[key] for name, key in means.items()})
+        matches = resolve(names, photos, options.photos, partial)
+        faces = _Photos(options).of({name: photos[key] for name, key in matches.items()})
         for name, some in faces.items():
             if some:
                 neutral, topology = some[0].neutral, some[0].model.topology
@@ -158,7 +157,7 @@ def _scans(protocol):
         if protocol != "realy":
             extra["unit"] = UNITS[options.unit]
         return module.evaluate(_needed(options, "truth"), _needed(options, "predictions"), _title(options),
-                               partial=options.partial, seed=options.seed, progress=_progress, **extra)
+                              partial=options.partial, seed=options.seed, progress=_progress, **extra)
 
     return measured
 
@@ -231,7 +230,7 @@ class _Photos:
 
         enable_compilation_cache(least_seconds=0.0)  # most of a short command is many small programs
         if options.workdir is None:
-            self._reconstructor = Reconstructor(detail=_level(options), fit=options.fit)
+            self._reconstructor, self._encode = Reconstructor(detail=_level(options), fit=options.fit), None
             return
         if options.fit:
             raise ValueError("--fit: only of the network in the package, found --workdir as well")
@@ -260,7 +259,7 @@ class _Photos:
         from sfm_jax.data.crop import transform_points
         from sfm_jax.inference.detection import inverse_affine
 
-        if not hasattr(self, "_encode"):
+        if self._encode is None:
             return [_Face(face.landmarks68_px, face.z, face.vertices(neutral=True), face.model)
                     for face in self._reconstructor(image)]
         faces = []
@@ -307,9 +306,8 @@ def _protocol(name):
 
 
 def _options(argv):
-    parser = argparse.ArgumentParser(prog="python -m sfm_jax.evaluate", usage="%(prog)s --protocol=NAME [options]",
-                                     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.error = lambda message: parser.exit(2, f"sfm_jax: error: {' '.join(message.split())}\n")
+    parser = Parser(prog="python -m sfm_jax.evaluate", usage="%(prog)s --protocol=NAME [options]", description=__doc__,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--protocol", required=True, type=_protocol, metavar="NAME", help=f"one of {', '.join(PROTOCOLS)}")
     add("--truth", help="scans, labels or pairs of the benchmark, as published")
@@ -340,7 +338,7 @@ def _options(argv):
 
 
 def _check(options, parser):
-    """Ends the parser where options do not go together."""
+    """ValueError where options do not go together."""
     for key, protocols in ONLY.items():
         if options.protocol not in protocols and getattr(options, key) != parser.get_default(key):
             parser.error(f"--{key.replace('_', '-')}: found with --protocol={options.protocol}, expected with "

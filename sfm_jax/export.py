@@ -7,32 +7,31 @@ The folder gets encoder.stablehlo, decoder.stablehlo, mesh.npz, and README.txt a
 in and comes out. Exit code 0: done; 2: bad input, one line says what.
 """
 
-import argparse
 import sys
+
+from sfm_jax.command_line import Parser, refuse
 
 UNKNOWN_LICENCE = "of whoever trained them"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run; returns the exit code."""
-    options = _options(argv)
-    # JAX is imported only for a command line that is right.
-    from sfm_jax.inference import stablehlo
-
     try:
+        options = _options(argv)
+        # JAX is imported only for a command line that is right.
+        from sfm_jax.inference import stablehlo
+
         encoder, params, state, weights = _trained(options)
         sizes = stablehlo.write_programs(options.out, encoder, params, state, weights, options.dtype)
     except ValueError as error:
-        print(f"sfm_jax: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return refuse(error)
     for name, size in sizes.items():
         print(f"  {options.out}/{name:<20} {size / 1e6:8.3f} MB")
     return 0
 
 
 def _options(argv):
-    parser = argparse.ArgumentParser(prog="python -m sfm_jax.export", description=__doc__.splitlines()[0])
-    parser.error = lambda message: parser.exit(2, f"sfm_jax: error: {message}\n")
+    parser = Parser(prog="python -m sfm_jax.export", description=__doc__.splitlines()[0])
     parser.add_argument("workdir", nargs="?", help="of a finished run on photos; without it, the weights that ship")
     parser.add_argument("--out", required=True, help="the folder to write to")
     parser.add_argument("--dtype", default="uint8", choices=("uint8", "float32"), help="of the crops; floats in [0, 1]")

@@ -20,6 +20,8 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
+from sfm_jax.command_line import refuse
+
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config file of a run, such as configs/stage1.py.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, logs and the report go; runs/NAME if none.")
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "ADDRESS:PORT of process 0, or auto: JAX finds it out.")
@@ -40,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         config, workdir = read_command_line(argv)
     except InputError as error:
-        return _refuse(error)
+        return refuse(_one_line(error))
 
     # JAX and the data libraries are imported only for a command line that is right.
     import jax
@@ -61,11 +63,11 @@ def main(argv: list[str] | None = None) -> int:
         task = create_task(config)
         workdir = open_workdir(workdir, config, free_keys=_FREE_KEYS)
     except ValueError as error:
-        return _refuse(error)
+        return refuse(_one_line(error))
     try:
         result = loop.train(task, config, workdir, begin)
     except (CheckpointError, BadInput) as error:
-        return _refuse(error)
+        return refuse(_one_line(error))
     except FloatingPointError as error:
         print(f"sfm_jax: error: {error}", file=sys.stderr)
         return 1
@@ -106,11 +108,6 @@ def _one_line(error):
     if found := re.search(r"Attempted \[.*?\]:\s*(\S+)\s*(.*)", text):
         return f"config file {found[1]}: cannot be loaded: {' '.join(found[2].split())}"
     return " ".join(text.split())
-
-
-def _refuse(error) -> int:
-    print(f"sfm_jax: error: {_one_line(error)}", file=sys.stderr)
-    return 2
 
 
 def _print_numbers(numbers, workdir):

@@ -14,14 +14,13 @@ Exit code 0: done; 2: bad input, one line says what; 3: a photo has no face in i
 fails gets a line, the others are done all the same, and the code is that of the first.
 """
 
-import argparse
 import functools
 import os
 import sys
 import types
 from pathlib import Path
 
-from sfm_jax.folders import writable
+from sfm_jax.command_line import Parser, refuse, writable
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 NO_FACE = "no face found"
@@ -29,12 +28,12 @@ NO_FACE = "no face found"
 
 def main(argv: list[str] | None = None) -> int:
     """Run; returns the exit code."""
-    options = _options(argv)
     try:
+        options = _options(argv)
         sources = find_sources(options.inputs)
         out = writable(options.out)
     except ValueError as error:
-        return _refuse(error)
+        return refuse(error)
 
     # JAX is imported only for a command line that is right.
     from sfm_jax.inference.result_files import write_page
@@ -44,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         worker = _Worker(out, options)
     except (ValueError, OSError) as error:
-        return _refuse(error)
+        return refuse(error)
     entries, code = [], 0
     for entry, failed in worker.person(sources) if options.person else worker.all(sources):
         entries.append(entry)
@@ -52,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         write_page(out / "index.html", entries)
     except OSError as error:
-        return _refuse(error)
+        return refuse(error)
     print(f"{out / 'index.html'}: {sum(len(entry.faces) for entry in entries)} faces")
     return code
 
@@ -221,7 +220,7 @@ def _is_video(source):
 def _failed(source, error):
     from sfm_jax.inference.result_files import Entry
 
-    return Entry(str(source), problem=str(error)), _refuse(error)
+    return Entry(str(source), problem=str(error)), refuse(error)
 
 
 def _names(sources):
@@ -238,7 +237,7 @@ def _names(sources):
 
 
 def _options(argv):
-    parser = argparse.ArgumentParser(prog="python -m sfm_jax.reconstruct", description=__doc__.split("\n\n")[0])
+    parser = Parser(prog="python -m sfm_jax.reconstruct", description=__doc__.split("\n\n")[0])
     parser.add_argument("inputs", nargs="+", metavar="PHOTO|FOLDER|VIDEO")
     parser.add_argument("--out", default="faces", help="folder for the results (default: faces)")
     parser.add_argument("--fit", action="store_true", help="fit the network's answer to the photo")
@@ -247,11 +246,6 @@ def _options(argv):
     parser.add_argument("--level", type=int, choices=(0, 1), default=1, help="of the embedded mesh (default: 1)")
     parser.add_argument("--model", default="default", metavar="NPZ", help="another face model; it is fitted")
     return parser.parse_args(argv)
-
-
-def _refuse(error) -> int:
-    print(f"sfm_jax: error: {' '.join(str(error).split())}", file=sys.stderr)
-    return 2
 
 
 class _Callable(types.ModuleType):

@@ -17,6 +17,8 @@ import sys
 import threading
 import webbrowser
 
+from sfm_jax.command_line import Parser, refuse
+
 PORT = 8080
 
 
@@ -35,8 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         subject = open_subject(arguments.subject)
         viewer = Viewer(subject, arguments.port)
     except ValueError as error:
-        print(f"sfm_jax: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return refuse(error)
     address = f"http://{HOST}:{arguments.port}"
     print(f"{subject.name}: {address} (Ctrl-C ends it)", flush=True)
     if arguments.browser:
@@ -48,19 +49,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def read_command_line(argv: list[str]) -> argparse.Namespace:
     """subject, port, browser. ValueError for what is none of them."""
-    parser = _Parser(prog="python -m sfm_jax.view", description=__doc__,
-                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="python -m sfm_jax.view", description=__doc__,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("subject", nargs="?", metavar="MODEL|RESULT|WORKDIR",
                         help="a model npz, reconstructed faces, or a run's workdir; the embedded model if none")
     parser.add_argument("--port", type=int, default=PORT, help=f"of the page, {PORT} if none")
     parser.add_argument("--browser", action=argparse.BooleanOptionalAction, default=False,
                         help="open the page in the browser, too")
     return parser.parse_args(argv)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise ValueError(message)
 
 
 def _wait():

@@ -258,7 +258,6 @@ def test_now_refuses_what_the_reconstruct_command_calls_the_face(tmp_path, capsy
     (["--protocol=aflw2000", "--first-pixel=nan"], "--first-pixel: found nan, expected a number of pixels"),
 ])
 def test_options_that_cannot_be_meant_are_told_in_one_line(arguments, message, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        run(*arguments)
+    assert run(*arguments) == 2
     error = capsys.readouterr().err
-    assert stopped.value.code == 2 and error.count("\n") == 1 and re.search(message.replace("?", r"\?"), error)
+    assert error.count("\n") == 1 and re.search(message.replace("?", r"\?"), error)

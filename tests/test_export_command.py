@@ -47,11 +47,7 @@ def workdir(model, tmp_path):
 
 def refused(capsys, *arguments):
     """The one line that says why."""
-    try:
-        code = main([*map(str, arguments)])
-    except SystemExit as leaving:  # argparse
-        code = leaving.code
-    said = capsys.readouterr().err
+    code, said = main([*map(str, arguments)]), capsys.readouterr().err
     assert code == 2 and said.count("\n") == 1 and said.startswith("sfm_jax: error: ")
     return said
 

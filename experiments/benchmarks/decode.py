@@ -5,12 +5,10 @@
 Writes experiments/results/decode.{json,md}. The target is at most 1.3 times the matrix product.
 """
 
-import time
-
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from experiments.benchmarks.timing import medians
 from experiments.results import machine, markdown_table, write_result
 from sfm_jax.morphable.default import load_default, load_population
 
@@ -21,21 +19,14 @@ def main():
     model = load_default(1)
     codes = jnp.asarray(load_population().identity[:COUNT])
     matrix = model.identity_basis.reshape(codes.shape[1], -1)
-    contenders = {
-        "matrix product": (jax.jit(lambda a, b: jnp.dot(a, b, precision=jax.lax.Precision.HIGHEST)), (codes, matrix)),
-        "decode": (jax.jit(lambda model, codes: model.decode(codes)), (model, codes)),
-    }
-    times = {name: [] for name in contenders}
-    for _ in range(ROUNDS + 1):  # the first round compiles
-        for name, (function, arguments) in contenders.items():
-            begin = time.perf_counter()
-            jax.block_until_ready(function(*arguments))
-            times[name].append(time.perf_counter() - begin)
-    medians = {name: float(np.median(values[1:])) for name, values in times.items()}
-    ratio = medians["decode"] / medians["matrix product"]
-    rows = [[name, f"{1e3 * value:.0f} ms"] for name, value in medians.items()] + [["ratio", f"{ratio:.2f}"]]
+    product = jax.jit(lambda a, b: jnp.dot(a, b, precision=jax.lax.Precision.HIGHEST))
+    decode = jax.jit(lambda model, codes: model.decode(codes))
+    contenders = {"matrix product": lambda: product(codes, matrix), "decode": lambda: decode(model, codes)}
+    seconds = medians(contenders, ROUNDS)
+    ratio = seconds["decode"] / seconds["matrix product"]
+    rows = [[name, f"{1e3 * value:.0f} ms"] for name, value in seconds.items()] + [["ratio", f"{ratio:.2f}"]]
     table = markdown_table([f"{COUNT} identities, {model.mean.shape[0]} vertices", "median"], rows)
-    write_result("decode", {"machine": machine(), "seconds": medians, "ratio": ratio}, table)
+    write_result("decode", {"machine": machine(), "seconds": seconds, "ratio": ratio}, table)
     print(table)
 
 

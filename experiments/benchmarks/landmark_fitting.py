@@ -48,7 +48,7 @@ def main():
             began = time.perf_counter()
             eos_places.append(peer(one))
             eos_times.append(time.perf_counter() - began)
-        places, codes = ours(points)
+        places = ours(points)
         rounds = []
         for _ in range(ROUNDS):
             began = time.perf_counter()
@@ -94,7 +94,7 @@ def draw(model, vertices):
 
 
 class Ours:
-    """Landmarks [N, P, 2] -> the model's [N, P, 2] after fits, all at once, and the codes."""
+    """Landmarks [N, P, 2] -> the model's [N, P, 2] after fits, all at once."""
 
     def __init__(self, model, vertices):
         self._points = point_model(model, vertices)
@@ -110,7 +110,7 @@ class Ours:
         low, high = points.min(1, keepdims=True), points.max(1, keepdims=True)
         corner, side = (low + high) / 2, 2.0**0.5 * (high - low).max(-1, keepdims=True)
         fit = self._fit(jnp.asarray((points - corner) / side + 0.5, jnp.float32))
-        return side * (np.asarray(fit.points[:, 0], np.float64) - 0.5) + corner, np.asarray(fit.identity)
+        return side * (np.asarray(fit.points[:, 0], np.float64) - 0.5) + corner
 
 
 class Eos:

@@ -52,13 +52,13 @@ def count(devices, persons, photos, trunk, size=224):
     import jax
     import jax.numpy as jnp
 
+    from configs.stage2 import get_config
     from sfm_jax.losses.identity import padded_classes
     from sfm_jax.tasks import create_task
-    from sfm_jax.training.config import beside
     from sfm_jax.training.optimiser import create_optimiser
     from sfm_jax.training.parallel import AXIS, TrainState, train_step
 
-    config = beside(Path(__file__).parents[2] / "configs" / "any.py", "stage2").get_config()
+    config = get_config()
     config.update_from_flattened_dict({"trunk": trunk, "image_size": size, "render_size": size,
                                        "rendered_photos": 0, "precision": "bfloat16"})
     task = create_task(config)

@@ -8,16 +8,15 @@ experiments/results/precision.{json,md}. Speed is not compared: processors witho
 
 import argparse
 import copy
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from configs.stage2 import get_config
 from experiments.results import machine, markdown_table, write_result
 from sfm_jax.inference.default_encoder import load_default_encoder
 from sfm_jax.tasks.photo_data import split_people, synthetic_photos
-from sfm_jax.training.config import beside
 
 PRECISIONS = ("float32", "bfloat16")
 BATCH = 50
@@ -30,7 +29,7 @@ ROWS = {
 def answers(count, detail=0):
     """{precision: {what: [N, ..]}} of the network, and "truth"."""
     encoder, params, state = load_default_encoder(detail)
-    config = beside(Path(__file__).parents[2] / "configs" / "any.py", "stage2").get_config()
+    config = get_config()
     config.image_size = encoder.image_size
     config.detail = detail
     people = split_people(config, encoder.model).heldout

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import trimesh
 
+from experiments.benchmarks.timing import medians
 from experiments.results import machine, markdown_table, write_result
 from sfm_jax.geometry.camera import frame
 from sfm_jax.geometry.rotation import rotation_from_6d
@@ -74,17 +75,6 @@ def meshes():
     return found
 
 
-def interleaved(contenders, rounds):
-    """Median seconds {name: float} of functions of no argument, called in turns, after a round that may compile."""
-    times = {name: [] for name in contenders}
-    for _ in range(rounds + 1):
-        for name, call in contenders.items():
-            begin = time.perf_counter()
-            jax.block_until_ready(call())
-            times[name].append(time.perf_counter() - begin)
-    return {name: float(np.median(values[1:])) for name, values in times.items()}
-
-
 def host(quick):
     """By name: median seconds, bytes of temporary memory, seconds of compilation."""
     cases = [("3.6k", 112), ("14k", 224)]
@@ -105,8 +95,7 @@ def host(quick):
                     compiled = function.lower(*arguments).compile()
                     compiling[name] = time.perf_counter() - begin
                     memory[name] = compiled.memory_analysis().temp_size_in_bytes
-    medians = interleaved(contenders, 5 if quick else 15)
-    return medians, memory, compiling
+    return medians(contenders, 5 if quick else 15), memory, compiling
 
 
 def against_peer(python, rounds=3):
@@ -119,8 +108,8 @@ def against_peer(python, rounds=3):
         mesh = Path(folder) / "mesh.npz"
         np.savez(mesh, vertices=np.asarray(scene.vertices), triangles=triangles)
         for _ in range(rounds):
-            mine = interleaved({"forward": lambda: scene.forward(scene.vertices, cameras),
-                                "backward": lambda: scene.backward(scene.vertices, cameras)}, 10)
+            mine = medians({"forward": lambda: scene.forward(scene.vertices, cameras),
+                            "backward": lambda: scene.backward(scene.vertices, cameras)}, 10)
             output = subprocess.run([python, str(PEER), str(mesh), "112"], capture_output=True, text=True, check=True)
             peer = json.loads(output.stdout.splitlines()[-1])
             for name in ours:
@@ -139,7 +128,7 @@ def device():
             for batch in (1, 4, 16, 64, 256):
                 cameras = scene.cameras(batch)
                 try:
-                    seconds = interleaved({"x": lambda s=scene, c=cameras: s.backward(s.vertices, c)}, 10)["x"]
+                    seconds = medians({"x": lambda s=scene, c=cameras: s.backward(s.vertices, c)}, 10)["x"]
                     accessed = scene.backward.lower(scene.vertices, cameras).compile().cost_analysis()["bytes accessed"]
                 except jax.errors.JaxRuntimeError as error:
                     rows.append([size, batch, edges, "out of memory", str(error).splitlines()[0][:60]])

@@ -28,16 +28,11 @@ BATCHES, DEVICES, BATCH = (8, 16, 32, 64), (1, 2, 4), 32
 STEPS = 12
 
 
-def timed(call, rounds=ROUNDS):
+def timed(call):
     """Median seconds of a call, after one that may compile."""
-    import jax
+    from experiments.benchmarks.timing import medians
 
-    times = []
-    for _ in range(rounds + 1):
-        begin = time.perf_counter()
-        jax.block_until_ready(call())
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times[1:])
+    return medians({"": call}, ROUNDS)[""]
 
 
 def rendering():
@@ -111,17 +106,17 @@ def child(flags):
 
     import jax
 
+    from configs.stage2 import get_config
     from sfm_jax.tasks import create_task
     from sfm_jax.training import distributed
     from sfm_jax.training.compilation import enable_compilation_cache
-    from sfm_jax.training.config import beside
     from sfm_jax.training.loop import prepare
 
     enable_compilation_cache()
     jax.config.update("jax_num_cpu_devices", flags.devices)
     if flags.coordinator:
         distributed.initialise(flags.coordinator, flags.processes, flags.process)
-    config = beside(Path(__file__).parents[2] / "configs" / "any.py", "stage2").get_config()
+    config = get_config()
     config.batch_size, config.rendered_photos = flags.batch, flags.batch // 4
     dataset, fresh, executor = prepare(create_task(config), config)
     state, batches = executor.place(fresh), [executor.shard(dataset[k]) for k in range(3)]

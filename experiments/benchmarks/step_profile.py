@@ -1,14 +1,21 @@
 """Where the time of a training step goes, for every config: a trace of a few steps, split by the parts of the step.
 
-    python -m experiments.benchmarks.step_profile [--configs=stage2 ...] [--steps=4] [--top=0] [--set=KEY=VALUE ...]
+    python -m experiments.benchmarks.step_profile [--configs stage2 ...] [--steps=4] [--top=0] [--set KEY=VALUE ...]
 
 Writes experiments/results/step_profile.{json,md} when all configs are measured. The step runs as training runs it,
 every core a device. An instruction belongs to the part whose scope (jax.named_scope) is in its name; synthetic photos
 are drawn within the step, as "input". A step's time is measured without a trace. --top prints the largest instructions.
+
+What a change of the code brings, against an OLDER checkout on the same machine, goes to results/step_costs.{json,md}:
+
+    PYTHONPATH=OLDER python experiments/benchmarks/step_profile.py --save=older.json
+    python -m experiments.benchmarks.step_profile --older=older.json
 """
 
 import argparse
 import collections
+import importlib
+import json
 import re
 import tempfile
 import time
@@ -55,21 +62,23 @@ def seconds_by_instruction(folder, program):
 
 
 def profile(name, steps, changes, top):
-    """{"step": s, "batch": s on the host, parts: s per step and device} of a config."""
+    """{"step": s, "compile": s, "batch": s on the host, parts: s per step and device} of a config."""
     import jax
 
     from sfm_jax.tasks import create_task
-    from sfm_jax.training.config import beside
     from sfm_jax.training.loop import prepare
 
-    config = beside(Path(__file__).parents[2] / "configs" / "any.py", name).get_config()
+    config = importlib.import_module(f"configs.{name}").get_config()
     config.update_from_flattened_dict({key: value for key, value in changes.items() if key.split(".")[0] in config})
     dataset, fresh, executor = prepare(create_task(config), config)
     state = executor.place(fresh)
     begin = time.perf_counter()
     batches = [executor.shard(dataset[k]) for k in range(steps)]
     host = (time.perf_counter() - begin) / steps
-    program = instructions(executor.step.lower(state, batches[0]).compile().as_text())
+    begin = time.perf_counter()
+    compiled = executor.step.lower(state, batches[0]).compile()
+    compiling = time.perf_counter() - begin
+    program = instructions(compiled.as_text())
     state, metrics = executor.step(state, batches[0])
     jax.block_until_ready(metrics)
     begin = time.perf_counter()
@@ -89,7 +98,7 @@ def profile(name, steps, changes, top):
     for instruction in sorted(found, key=found.get, reverse=True)[:top]:
         print(f"  {1e3 * found[instruction] / steps / jax.device_count():8.1f} ms  {instruction:<36} "
               f"{program[instruction][1][-150:]}")
-    return {"step": step, "batch": host, "photos": config.batch_size, **parts}
+    return {"step": step, "compile": compiling, "batch": host, "photos": config.batch_size, **parts}
 
 
 def table(values):
@@ -99,6 +108,13 @@ def table(values):
     return markdown_table(["config", "step, ms", "its batch on the host, ms", *PARTS], shares)
 
 
+def costs(values):
+    """The table of two codes on one machine."""
+    rows = [[name, *(f"{unit * side[name][key]:.0f}" for key, unit in (("step", 1e3), ("compile", 1))
+                     for side in (values["older"], values["newer"]))] for name in values["newer"]]
+    return markdown_table(["config", "step before, ms", "after", "compile before, s", "after"], rows)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--configs", nargs="+", default=CONFIGS)
@@ -106,6 +122,8 @@ def main():
     parser.add_argument("--top", type=int, default=0)
     parser.add_argument("--set", nargs="*", default=[], help="config keys, for all")
     parser.add_argument("--devices", type=int, default=2)
+    parser.add_argument("--save", type=Path, help="a .json for what is measured, instead of the results' folder")
+    parser.add_argument("--older", type=Path, help="a .json saved by older code, to compare with")
     flags = parser.parse_args()
     import jax
 
@@ -119,7 +137,13 @@ def main():
         print({key: round(value, 4) for key, value in rows[name].items()}, flush=True)
     values = {"machine": machine(), "configs": rows}
     print(table(values))
-    if set(rows) == set(CONFIGS) and not changes:
+    if flags.save:
+        flags.save.write_text(json.dumps(values))
+    elif flags.older:
+        older = json.loads(flags.older.read_text())["configs"]
+        values = {"machine": machine(), "older": {name: older[name] for name in rows}, "newer": rows}
+        write_result("step_costs", values, costs(values))
+    elif set(rows) == set(CONFIGS) and not changes:
         write_result("step_profile", values, table(values))
 
 

@@ -10,7 +10,6 @@ PyTorch's photos a second; the second table says where the time goes: each convo
 
 import functools
 import os
-import time
 
 # Or PyTorch's idle threads spin on the processors that the other needs: beside other work, three times slower.
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
@@ -19,6 +18,7 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
+from experiments.benchmarks.timing import medians  # noqa: E402
 from experiments.results import machine, markdown_table, write_result  # noqa: E402
 from sfm_jax.networks.trunk import create_trunk  # noqa: E402
 
@@ -34,14 +34,14 @@ PARTS = ("forward", "gradient of the input", "gradient of the kernel")
 def main():
     images = np.random.default_rng(0).uniform(size=(BATCH, SIZE, SIZE, 3)).astype(np.float32)
     contenders = {"PyTorch resnet18": torch_step(images)} | {name: jax_step(name, images) for name in TRUNKS}
-    seconds = medians(contenders)
+    seconds = medians(contenders, ROUNDS)
     ratio = seconds["PyTorch resnet18"] / seconds["resnet18"]
     rows = [[name, f"{1e3 * value:.0f} ms", f"{BATCH / value:.0f}"] for name, value in seconds.items()]
     rows.append(["resnet18 over PyTorch's", "", f"{ratio:.2f}"])
     table = markdown_table([f"Training step of {BATCH} photos, {SIZE} pixels", "median", "photos a second"], rows)
     profile = {part: {"jax": 0.0, "PyTorch": 0.0} for part in PARTS}
     for shape, count in CONVOLUTIONS.items():
-        for (part, name), value in medians(convolution(*shape)).items():
+        for (part, name), value in medians(convolution(*shape), ROUNDS).items():
             profile[part][name] += count * value
     table += "\n\n" + markdown_table(
         ["The 3x3 and 7x7 convolutions of ResNet-18", "jax", "PyTorch", "jax over PyTorch"],
@@ -49,17 +49,6 @@ def main():
          for part, both in profile.items()])
     write_result("trunk", {"machine": machine(), "seconds": seconds, "ratio": ratio, "profile": profile}, table)
     print(table)
-
-
-def medians(contenders: dict) -> dict:
-    """Seconds of each, called in alternating rounds; the first round compiles."""
-    times = {name: [] for name in contenders}
-    for _ in range(ROUNDS + 1):
-        for name, step in contenders.items():
-            begin = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - begin)
-    return {name: float(np.median(values[1:])) for name, values in times.items()}
 
 
 def convolution(side: int, inputs: int, outputs: int, size: int, stride: int) -> dict:
@@ -91,8 +80,7 @@ def convolution(side: int, inputs: int, outputs: int, size: int, stride: int) ->
                                                                       **options),
     }
     placed = jax.device_put((x, kernel))
-    functions = {(part, "jax"): functools.partial(lambda f: jax.block_until_ready(f(*placed)), ours[part])
-                 for part in PARTS}
+    functions = {(part, "jax"): functools.partial(ours[part], *placed) for part in PARTS}
     return functions | {(part, "PyTorch"): theirs[part] for part in PARTS}
 
 
@@ -111,7 +99,7 @@ def jax_step(name: str, images: np.ndarray):
 
         return jax.value_and_grad(loss, has_aux=True)(params)
 
-    return lambda: jax.block_until_ready(step(state["params"], state["batch_stats"]))
+    return lambda: step(state["params"], state["batch_stats"])
 
 
 def torch_step(images: np.ndarray):

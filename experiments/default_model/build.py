@@ -59,27 +59,21 @@ def build(wheel: str | Path, count: int = PEOPLE, report=print) -> dict[str, np.
         arrays |= {f"landmarks_{level}": found, f"contour_lines_{level}": anatomy.contour_lines(surface, found),
                    f"symmetry_{level}": surface.symmetry}
     regions = anatomy.regions(fine, arrays["landmarks_1"])
-    depth = fine.vertices[:, 2].max() - 20 - fine.vertices[:, 2]
-    albedo = skin.log_albedo(people, regions, depth, quads, rng)
-    area = np.ones(len(fine.vertices)) * (0.1 + regions["face"])
-    albedo_mean, albedo_basis, _ = weighted_pca(albedo[:2000], area, ALBEDOS)
-    albedo_codes = best_gaussian_codes(albedo, albedo_mean, albedo_basis, area)
+    albedo = _albedo(people, fine, regions, quads, rng)
     report(f"albedo: {ALBEDOS} components")
 
     half = np.float16
-    return arrays | {
+    return arrays | albedo | {
         "mean_control": mean.astype(np.float32), "identity_control": identity.astype(half), "identity_sigma": sigma,
         "expression_control": expression.astype(half), "expression_names": np.array(names),
         "subdivision_data": matrix.data.astype(np.float32), "subdivision_indices": matrix.indices.astype(np.int32),
         "subdivision_indptr": matrix.indptr.astype(np.int32),
-        "albedo_mean": albedo_mean.astype(half), "albedo_basis": albedo_basis.astype(half),
         "triangles_0": triangulate(head.quads), "triangles_1": triangulate(quads),
         "uv_0": new_uv.astype(np.float32), "uv_1": (uv_matrix @ new_uv).astype(np.float32),
         "uv_triangles_0": triangulate(head.uv_quads), "uv_triangles_1": triangulate(uv_quads),
         "region_names": np.array(list(regions)), "regions": np.stack(list(regions.values())).astype(half),
-        "population_identity": codes.astype(half), "population_albedo": albedo_codes.astype(half),
-        "population_sex": people.sex.astype(half), "population_age": people.age.astype(half),
-        "population_ancestry": people.ancestry.astype(half),
+        "population_identity": codes.astype(half), "population_sex": people.sex.astype(half),
+        "population_age": people.age.astype(half), "population_ancestry": people.ancestry.astype(half),
     }
 
 
@@ -95,6 +89,17 @@ def _surface(source, head, quads, matrix, mean, jaw, uv, uv_quads, base):
     symmetry = anatomy.mirror_map(matrix @ base, quads)
     _check_mirror(source, head, symmetry)
     return anatomy.Surface(vertices, _normals(vertices, triangulate(quads)), parts, masks, matrix @ jaw, symmetry)
+
+
+def _albedo(people, fine, regions, quads, rng):
+    """Mean and basis of log albedo, and the people's codes, by their names in the asset."""
+    depth = fine.vertices[:, 2].max() - 20 - fine.vertices[:, 2]
+    values = skin.log_albedo(people, regions, depth, quads, rng)
+    area = np.ones(len(fine.vertices)) * (0.1 + regions["face"])
+    mean, basis, _ = weighted_pca(values[:2000], area, ALBEDOS)
+    codes = best_gaussian_codes(values, mean, basis, area)
+    return {"albedo_mean": mean.astype(np.float16), "albedo_basis": basis.astype(np.float16),
+            "population_albedo": codes.astype(np.float16)}
 
 
 def _by_vertex(uv, uv_quads, quads, count):

@@ -7,7 +7,6 @@ that cameras are relative to, so pack with the face model that the run has seen.
 answers are from the run's own on synthetic photos.
 """
 
-import argparse
 import json
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.default_weights.packing import halved, save
+from experiments.default_weights.packing import check_config, facts, halved, pack_by_command, save
 from sfm_jax.data.synthetic import Conditions, SyntheticPhotos
 from sfm_jax.geometry.rotation import rotation_angle
 from sfm_jax.inference.default_encoder import ASSET, FORMAT, SETTINGS, read_encoder
@@ -24,28 +23,19 @@ from sfm_jax.morphable.default import load_default, load_population
 from sfm_jax.tasks.finished import load_encoder
 from sfm_jax.training.workdir import CONFIG_FILE
 
-LICENCE = ("CC0-1.0: trained on nothing but synthetic photos of the embedded face model (CC0 1.0), with a recognition "
-           "network in the public domain")
 LARGEST = 16e6  # bytes
 PHOTOS = 32
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workdir", required=True, help="of the finished run")
-    parser.add_argument("--out", default=ASSET, type=Path, help="the npz to write")
-    options = parser.parse_args()
-    try:
-        size = pack(options.workdir, options.out)
-    except ValueError as error:
-        parser.exit(2, f"pack: error: {error}\n")
-    print(f"{options.out}: {size / 1e6:.1f} MB; largest differences from {options.workdir} in {PHOTOS} photos:")
-    for name, value in differences(options.workdir, options.out).items():
+    workdir, out = pack_by_command(__doc__.splitlines()[0], ASSET, pack)
+    print(f"largest differences from {workdir} in {PHOTOS} photos:")
+    for name, value in differences(workdir, out).items():
         print(f"  {name:<28} {value:.3g}")
 
 
 def pack(workdir: str | Path, out: Path) -> int:
-    """Write the npz (beside, then renamed); its size in bytes.
+    """Write the npz, whole or not at all; its size in bytes.
 
     Raises:
       ValueError: not a finished run on photos of the embedded model, one whose basis has learned, numbers that
@@ -58,20 +48,16 @@ def packed(workdir: Path) -> dict[str, np.ndarray]:
     """The arrays of the file."""
     encoder, params, state = load_encoder(workdir, "workdir")
     config = json.loads((workdir / CONFIG_FILE).read_text())
-    for key, expected in (("model", "default"), ("basis", "")):
-        if config[key] != expected:
-            raise ValueError(f"workdir: {workdir}: config key {key!r}: found {config[key]!r}, expected {expected!r}")
+    check_config(workdir, config, {"model": "default", "basis": ""})
     if moved := float(np.abs(params["residual"]).max()):
         raise ValueError(f"workdir: {workdir}: the basis has learned, by up to {moved:.2g} mm, which the file does not "
                          "hold; expected a run with config.optimiser.multipliers.basis = 0")
     report = workdir / "report.json"
     if not report.is_file():
         raise ValueError(f"workdir: {workdir}: found no {report.name}, expected a run that has finished")
-    texts = {"format": FORMAT, "licence": LICENCE, "report": report.read_text(),
-             "config": json.dumps({key: config[key] for key in SETTINGS})}
     pivot, side = crop_frame(encoder.model)
     trees = {"params": params["network"], "batch_stats": state["batch_stats"]}
-    return {**{key: np.asarray(text) for key, text in texts.items()},
+    return {**facts(FORMAT, config, SETTINGS, report.read_text()),
             "crop_frame": np.array([*pivot, side], np.float32),
             "log_radius": np.asarray(params["log_radius"], np.float32),
             **halved(workdir, trees)}

@@ -10,12 +10,12 @@ asset. The affine layer behind each convolution becomes part of it.
 
 import argparse
 import hashlib
-import os
 import tarfile
 from pathlib import Path
 
 import numpy as np
 
+from sfm_jax.atomic_files import atomic_write
 from sfm_jax.networks.face_recognition import ASSET, BLOCKS, FEATURES, kernel_shapes
 
 MEMBER = "dlib_face_recognition_resnet_model_v1.dat"
@@ -32,10 +32,8 @@ def main():
         with np.load(ASSET, allow_pickle=False) as file:
             same = set(file.files) == set(arrays) and all(np.array_equal(file[key], arrays[key]) for key in arrays)
         raise SystemExit(None if same else f"{ASSET} differs from what {options.source} converts to")
-    partial = ASSET.with_suffix(f".{os.getpid()}.partial")
-    with open(partial, "wb") as file:
+    with atomic_write(ASSET) as partial, open(partial, "wb") as file:
         np.savez_compressed(file, **arrays)
-    os.replace(partial, ASSET)
     print(f"{ASSET}: {ASSET.stat().st_size / 1e6:.1f} MB")
 
 

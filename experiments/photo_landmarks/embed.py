@@ -14,6 +14,7 @@ import numpy as np
 import trimesh
 
 from experiments.photo_landmarks.portraits import Portraits, facing, portraits, project
+from sfm_jax.atomic_files import atomic_write
 from sfm_jax.inference.face_points import POINTS, FaceDetector
 from sfm_jax.inference.surface_points import ASSET
 from sfm_jax.morphable.default import load_default, load_population
@@ -39,10 +40,8 @@ def main():
     arrays = embed(model, shown, points)
     if options.check:
         raise SystemExit(compare(model, arrays))
-    partial = ASSET.with_suffix(".partial")
-    with open(partial, "wb") as file:
+    with atomic_write(ASSET) as partial, open(partial, "wb") as file:
         np.savez_compressed(file, **arrays)
-    partial.replace(ASSET)
     weight, spread = arrays["weight"], arrays["spread"]
     print(f"{ASSET}: {ASSET.stat().st_size / 1e3:.0f} kB; spread {np.median(spread):.1f} mm (median), "
           f"{(weight > 0).sum()} of {POINTS} points count, their weights' mean {weight[weight > 0].mean():.2f}")

@@ -9,9 +9,9 @@ them; it has no NOTICE file. `--check` compares with the committed assets.
 
 import argparse
 import hashlib
-import os
 import zipfile
 
+from sfm_jax.atomic_files import atomic_write
 from sfm_jax.inference.detection import ASSETS, DETECTION_NETWORK
 from sfm_jax.inference.face_points import POINT_NETWORK
 
@@ -37,9 +37,8 @@ def main():
             if not path.exists() or path.read_bytes() != content:
                 raise SystemExit(f"{path} differs from what is in {options.source}")
             continue
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        partial.write_bytes(content)
-        os.replace(partial, path)
+        with atomic_write(path) as partial:
+            partial.write_bytes(content)
         print(f"{path}: {len(content) / 1e6:.2f} MB")
 
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from sfm_jax.array_files import one_line
-from sfm_jax.data.photo_sets import BadPhoto, RawPhoto, digest, read_file
+from sfm_jax.data.photo_sets import BadPhoto, PhotoList, RawPhoto, read_file
 from sfm_jax.mat_files import load_mat5
 
 # HELEN_123_1_0 .. _17: photo, face, and the copies in which the head was turned farther and farther.
 _COPY = re.compile(r"(.+)_\d+")
 
 
-class AflwPhotos:
+class AflwPhotos(PhotoList):
     """All photos `*.jpg` with a `.mat` of the same name under a folder: AFLW2000, 300W_LP, or a part of it.
 
     Landmarks are those of the projected 3D face, hidden ones included: `pt3d_68` in AFLW2000-3D; in 300W-LP `pts_3d`
@@ -36,30 +36,14 @@ class AflwPhotos:
             raise ValueError(f"{folder}: no such folder, expected photos with .mat files")
         labels = [path.relative_to(self._folder) for path in self._folder.rglob("*.mat")
                   if path.with_suffix(".jpg").exists()]
-        self._paths = sorted(str(path.with_suffix("")) for path in labels
-                             if not any(part.endswith("_Flip") for part in path.parts))
-        if not self._paths:
+        paths = sorted(str(path.with_suffix("")) for path in labels
+                       if not any(part.endswith("_Flip") for part in path.parts))
+        if not paths:
             raise ValueError(f"{folder}: no photos found, expected NAME.jpg and NAME.mat")
-        faces = [match[1] if (match := _COPY.fullmatch(path)) else "" for path in self._paths]
-        self.people = tuple(sorted(set(faces) - {""}))
-        number = {face: index for index, face in enumerate(self.people)} | {"": -1}
-        self._labels = np.array([number[face] for face in faces], np.int32)
-
-    @property
-    def persons(self) -> int:
-        return len(self.people)
-
-    def __len__(self):
-        return len(self._paths)
-
-    def labels(self):
-        return self._labels
+        super().__init__(paths, [match[1] if (match := _COPY.fullmatch(path)) else "" for path in paths])
 
     def name(self, index):
-        return self._paths[index] + ".jpg"
-
-    def fingerprint(self):
-        return digest(self._paths, self._labels.tolist(), self.people)
+        return super().name(index) + ".jpg"
 
     def raw(self, index):
         photo = self._folder / self.name(index)

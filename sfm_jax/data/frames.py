@@ -115,7 +115,7 @@ def _open(path):
     try:
         import av
     except ImportError:
-        raise ValueError(f"{path}: reading videos needs PyAV: pip install sfm-jax[video]") from None
+        raise ValueError(f"{path}: reading videos needs PyAV: pip install av") from None
     try:
         container = av.open(str(path))
     except (OSError, ValueError) as error:  # PyAV's own errors are among them

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from sfm_jax.array_files import numbers, one_line, read_npz
-from sfm_jax.data.photo_sets import BadPhoto, RawPhoto, digest, read_file
+from sfm_jax.data.photo_sets import BadPhoto, PhotoList, RawPhoto, read_file
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 LABEL_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
-class LabelledFolder:
+class LabelledFolder(PhotoList):
     """A folder `person/photo.jpg`: `people` are the sub-folders' names, sorted. Photos in the folder itself show nobody
     known. Or a table (.csv, .tsv) of lines `path, person`, paths relative to the table, no person: nobody known.
 
@@ -37,26 +37,7 @@ class LabelledFolder:
         found = _read_table(place) if table else _find(place)
         if not found:
             raise ValueError(f"{place}: no photos found, expected {'path, person' if table else 'person/photo.jpg'}")
-        self.people = tuple(sorted({person for _, person in found if person}))
-        number = {person: index for index, person in enumerate(self.people)} | {"": -1}
-        self._paths = [path for path, _ in found]
-        self._labels = np.array([number[person] for _, person in found], np.int32)
-
-    @property
-    def persons(self) -> int:
-        return len(self.people)
-
-    def __len__(self):
-        return len(self._paths)
-
-    def labels(self):
-        return self._labels
-
-    def name(self, index):
-        return self._paths[index]
-
-    def fingerprint(self):
-        return digest(self._paths, self._labels.tolist(), self.people)
+        super().__init__([path for path, _ in found], [person for _, person in found])
 
     def raw(self, index):
         path = self._folder / self._paths[index]

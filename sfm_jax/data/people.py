@@ -29,6 +29,15 @@ def people_of(model: MorphableModel, count: int, seed: int, on_sphere: bool = Fa
     return Population(identity, albedo, unknown, unknown, np.full((count, 3), 1 / 3, np.float32))
 
 
+def disjoint_people(population: Population, persons: int, heldout: int, seed: int) -> tuple[Population, Population]:
+    """People to learn from and people held out, drawn without replacement. ValueError: more than there are."""
+    asked, available = persons + heldout, len(population)
+    if asked > available:
+        raise ValueError(f"data.persons + data.heldout_persons: {asked} people asked, the population has {available}")
+    order = np.random.default_rng(seed).permutation(available)
+    return population[order[:persons]], population[order[persons:asked]]
+
+
 def has_population(model: MorphableModel) -> bool:
     """Are the population's codes those of `model`: has it the identity and albedo components of the embedded face?"""
     return any(_same(model.identity_basis, embedded.identity_basis) and _same(model.albedo_basis, embedded.albedo_basis)

@@ -67,6 +67,34 @@ class PhotoSource(Protocol):
         """Another one when photos or persons are added, removed or renamed; not when a file's contents change."""
 
 
+class PhotoList:
+    """What is known of photos in files before one is read: a PhotoSource but for `raw`.
+
+    paths: by which photos are found, and named; persons: of each, "" if nobody is known.
+    """
+
+    def __init__(self, paths: Sequence[str], persons: Sequence[str]):
+        self.people = tuple(sorted(set(persons) - {""}))
+        number = {person: index for index, person in enumerate(self.people)} | {"": -1}
+        self._paths, self._labels = list(paths), np.array([number[person] for person in persons], np.int32)
+
+    @property
+    def persons(self) -> int:
+        return len(self.people)
+
+    def __len__(self):
+        return len(self._paths)
+
+    def labels(self):
+        return self._labels
+
+    def name(self, index):
+        return self._paths[index]
+
+    def fingerprint(self):
+        return digest(self._paths, self._labels.tolist(), self.people)
+
+
 def digest(*parts) -> str:
     """A short hash of things with a stable repr."""
     total = hashlib.sha256()

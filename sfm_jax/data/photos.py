@@ -104,7 +104,7 @@ class Photos:
                     self._tally.good(candidate)
                     return row
         raise BadInput(f"photos: none of {len(self.source)} can be used, the first because of "
-                         f"{next(iter(self._tally.reasons.values()))}")
+                       f"{next(iter(self._tally.reasons.values()))}")
 
     def _row(self, index, epoch):
         raw = self.source.raw(index)
@@ -162,7 +162,7 @@ class Tally:
             seen, bad = int(self._seen.sum()), len(self.reasons)
         if bad > self._limit * max(seen, min(_VERDICT_AFTER, len(self._seen))):
             raise BadInput(f"photos: {bad} of {seen} cannot be used, max_bad_fraction is {self._limit:g}; "
-                             f"the first: {next(iter(self.reasons.values()))}")
+                           f"the first: {next(iter(self.reasons.values()))}")
 
     def __getstate__(self):
         return self.__dict__ | {"_lock": None}

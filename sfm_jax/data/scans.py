@@ -17,6 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from sfm_jax.array_files import integers, numbers, one_line, read_npz
+from sfm_jax.data.people import disjoint_people
 from sfm_jax.morphable.default import Population
 from sfm_jax.morphable.formats.obj import load_trimesh
 from sfm_jax.morphable.model import MorphableModel
@@ -153,14 +154,9 @@ def _swelling_field(model):
 
 
 def split_population(population: Population, persons: int, heldout: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Disjoint people for training and for testing, as codes [persons, K] and [heldout, K]. ValueError if too many."""
-    available = len(population.identity)
-    if persons + heldout > available:
-        raise ValueError(f"data.persons + data.heldout_persons: {persons + heldout} people asked, "
-                         f"the population has {available}")
-    order = np.random.default_rng(seed).permutation(available)
-    codes = np.asarray(population.identity, np.float32)
-    return codes[order[:persons]], codes[order[persons:persons + heldout]]
+    """The identity codes [persons, K] and [heldout, K] of `disjoint_people`. ValueError if they are too many."""
+    train, test = disjoint_people(population, persons, heldout, seed)
+    return np.asarray(train.identity, np.float32), np.asarray(test.identity, np.float32)
 
 
 class FolderScans:

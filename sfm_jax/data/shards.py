@@ -1,6 +1,6 @@
 """Photos in array_record files under TensorFlow Datasets' metadata: the published sets, and shards of one's own.
 
-Reading and writing need no TensorFlow; preparing a published set does (`pip install sfm-jax[prepare]`, then
+Reading and writing need no TensorFlow; preparing a published set does (`pip install -e .[prepare]`, then
 `tfds build NAME --file_format=array_record`). Shards written here are an ordinary TFDS data set, which
 `tfds.builder_from_directory` opens, and so anything else that reads TFDS.
 """
@@ -23,6 +23,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
 from sfm_jax.array_files import one_line
+from sfm_jax.atomic_files import atomic_write
 from sfm_jax.data.aflw import rotation_from_pose
 from sfm_jax.data.crop import crop_image, transform_points
 from sfm_jax.data.photo_sets import BadPhoto, PhotoSource, RawPhoto, check_labels, decode, digest, photo_box
@@ -369,6 +370,5 @@ def _write_metadata(folder, people, reports):
 
 
 def _write_json(path, content):
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1))
-    partial.rename(path)
+    with atomic_write(path) as partial:
+        partial.write_text(json.dumps(content, indent=1))

@@ -1,7 +1,5 @@
 """Does one property of a face move in the answer when only another one moves in the photo? Host side, NumPy."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 
@@ -25,15 +23,3 @@ def disentanglement(moved: np.ndarray) -> tuple[np.ndarray, float]:
     np.fill_diagonal(matrix, 1.0)
     off = ~np.eye(len(matrix), dtype=bool)
     return matrix, float(matrix[off].mean())
-
-
-def jitter(steps: Sequence[np.ndarray]) -> float:
-    """Mean of the changes from each frame to the next, over clips of any length: steps, one [F - 1] for each clip.
-
-    Raises:
-      ValueError: no changes at all.
-    """
-    values = np.concatenate([np.ravel(step) for step in steps]) if len(steps) else np.zeros(0)
-    if not len(values):
-        raise ValueError("steps: found no two frames of one clip")
-    return float(values.mean())

@@ -63,12 +63,13 @@ def roc(scores: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
     return far, tar, np.append(np.inf, scores[last_of_tie])
 
 
-def tar_at_far(scores: np.ndarray, same: np.ndarray, far: float) -> float:
-    """The largest true-accept rate of any threshold whose false-accept rate is at most `far`, with no interpolation.
+def tar_at_far(far: np.ndarray, tar: np.ndarray, limit: float) -> float:
+    """The largest true-accept rate on the ROC whose false-accept rate is at most `limit`, with no interpolation.
 
     Below one over the number of different-person pairs this is the rate at no false accept at all.
     """
-    return _tar_at_far(*roc(scores, same)[:2], far)
+    # Rates are ratios of counts: 3 of 3000 must meet a limit of 1e-3 whatever the rounding of either.
+    return float(tar[far <= limit * (1 + 1e-12)].max())
 
 
 def equal_error_rate(far: np.ndarray, tar: np.ndarray) -> float:
@@ -126,7 +127,7 @@ def verification(
         "threshold": threshold,
         "equal_error_rate": equal_error_rate(far, tar),
         "area_under_curve": float(np.trapezoid(tar, far)),
-        **{f"tar_at_far_{limit:g}": _tar_at_far(far, tar, limit) for limit in fars},
+        **{f"tar_at_far_{limit:g}": tar_at_far(far, tar, limit) for limit in fars},
         "pairs_same": int(np.sum(same)),
         "pairs_different": int(np.sum(~np.asarray(same))),
         "far": far,
@@ -176,11 +177,6 @@ def distance_correlation(codes: np.ndarray, distances: np.ndarray, metric: str =
     rows, columns = np.triu_indices(len(codes), 1)
     code_distances = -similarity(codes, codes, metric)[rows, columns]
     return float(spearmanr(code_distances, np.asarray(distances)[rows, columns]).statistic)
-
-
-def _tar_at_far(far: np.ndarray, tar: np.ndarray, limit: float) -> float:
-    # Rates are ratios of counts: 3 of 3000 must meet a limit of 1e-3 whatever the rounding of either.
-    return float(tar[far <= limit * (1 + 1e-12)].max())
 
 
 def _best_threshold(far: np.ndarray, tar: np.ndarray, thresholds: np.ndarray) -> tuple[float, float]:

@@ -7,14 +7,17 @@ import json
 import math
 import os
 import re
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import jax
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from sfm_jax.atomic_files import atomic_write
 from sfm_jax.evaluation.figures import INK
 
 Number = int | float | str
@@ -78,8 +81,10 @@ class Report:
         """Write report.json and report.html into `workdir`, each whole or not at all; returns the page's path."""
         folder = Path(workdir)
         folder.mkdir(parents=True, exist_ok=True)
-        _write_atomically(folder / "report.json", json.dumps(self.numbers, indent=2, sort_keys=True) + "\n")
-        _write_atomically(folder / "report.html", self._page())
+        numbers = json.dumps(self.numbers, indent=2, sort_keys=True) + "\n"
+        for name, text in (("report.json", numbers), ("report.html", self._page())):
+            with atomic_write(folder / name) as partial:
+                partial.write_text(text, encoding="utf-8")
         return folder / "report.html"
 
     def _page(self) -> str:
@@ -102,6 +107,16 @@ class Report:
                 f'<meta name="viewport" content="width=device-width, initial-scale=1">'
                 f"<title>{title}</title><style>{PAGE_STYLE}</style></head>\n"
                 f"<body><main><h1>{title}</h1>{subtitle}\n{cards}\n" + "\n".join(body) + "\n</main></body></html>\n")
+
+
+def run_numbers(run) -> dict[str, Number]:
+    """How long a finished run (training.loop.Result) took, and on what, by their names in report.json."""
+    return {
+        "run/seconds": time.perf_counter() - run.begin, "run/train_seconds": run.train_seconds,
+        "run/compile_seconds": run.compile_seconds, "run/steps": run.step,
+        "run/steps_per_second": run.steps_per_second, "run/device": run.device, "run/processors": os.cpu_count() or 0,
+        "run/jax": jax.__version__,
+    }
 
 
 def _plain(name: str, value: Number) -> Number:
@@ -172,15 +187,6 @@ def _encoded(image: np.ndarray, kind: str, **options) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, kind, **options)
     return stream.getvalue()
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 PAGE_STYLE = """

@@ -91,20 +91,19 @@ def cumulative_curve(distances: Sequence[np.ndarray], limits: np.ndarray) -> np.
 
 # --------------------------------------------------------------------------------------------- MICC
 
-def micc_errors(scan: np.ndarray, nose_tip: np.ndarray, vertices: np.ndarray, triangles: np.ndarray, start: Similarity,
-                *, expression: np.ndarray | None = None, radius: float = MICC_RADIUS,
+def micc_errors(scan: np.ndarray, nose_tip: np.ndarray, surface: Surface, start: Similarity, *,
+                expression: np.ndarray | None = None, radius: float = MICC_RADIUS,
                 samples: int | None = 3000) -> ScanErrors:
     """MICC Florence as Deep3D reports it: point-to-plane distances of a scan to a predicted mesh.
 
     Deng et al., CVPRW 2019, after Genova et al., CVPR 2018: the scan is cropped to 95 mm around the tip of its nose,
     the mesh aligned by ICP with isotropic scale, and what counts is the distance along the normal of the closest
-    triangle. One direction, scan to mesh. `start`, from the mesh's axes to the scan's, is of landmarks
-    (`similarity_between`). The other arguments are as in `now_errors`.
+    triangle. One direction, scan to mesh. surface: the predicted mesh; `start`, from its axes to the scan's, is of
+    landmarks (`similarity_between`). The other arguments are as in `now_errors`.
     """
     check_neutral(expression)
     scan, nose_tip = np.asarray(scan, np.float64), np.asarray(nose_tip, np.float64)
     check_points(scan, "scan")
-    surface = Surface(vertices, triangles)
     found = _errors(surface, scan, nose_tip, radius, start, True, samples)
     points = found.motion.undo(scan[found.rows])
     closest = surface.closest(points)

@@ -12,7 +12,6 @@ leading shape by itself.
 import dataclasses
 import math
 import os
-from pathlib import Path
 
 import flax.struct
 import jax
@@ -22,6 +21,7 @@ from jaxtyping import Array, Float, Int
 
 from sfm_jax.array_files import integers, numbers, one_line, read_npz, texts
 from sfm_jax.array_types import AnyArray, Vertices
+from sfm_jax.atomic_files import atomic_write
 from sfm_jax.geometry.static import StaticArrays
 
 FORMAT = "sfm-jax model 1"
@@ -127,15 +127,9 @@ def _combine(code, basis):
 # ---------------------------------------------------------------------------------------------- files
 
 def save_arrays(path: str | os.PathLike, **arrays: object) -> None:
-    """np.savez_compressed under a temporary name, then renamed: nothing partial is left behind."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            np.savez_compressed(file, format=FORMAT, **arrays)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """np.savez_compressed, whole or not at all."""
+    with atomic_write(path) as partial, open(partial, "wb") as file:
+        np.savez_compressed(file, format=FORMAT, **arrays)
 
 
 def load_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from sfm_jax.data.mixture import Mixture, SyntheticPart
-from sfm_jax.data.synthetic import Scene, SyntheticPhotos
 from sfm_jax.geometry.adjacency import face_table, neighbour_table
 from sfm_jax.geometry.mesh import triangle_normals, vertex_normals
 from sfm_jax.geometry.vector import normalise
@@ -18,7 +17,7 @@ from sfm_jax.inference.detail_encoder import DetailEncoder
 from sfm_jax.inference.face import Face
 from sfm_jax.losses import detail as losses
 from sfm_jax.losses.image import colour_distance, masked_image_mean
-from sfm_jax.render import Rendering, SphericalHarmonics
+from sfm_jax.render import Rendering
 from sfm_jax.tasks import photo_data
 from sfm_jax.tasks.finished import load_encoder, open_model
 from sfm_jax.tasks.photo_terms import resize
@@ -82,7 +81,7 @@ class Detail:
         """The faces in the photos `ids`, those of a share of the photos replaced by the true ones without wrinkles."""
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.config.seed), ids)
         chosen = jax.vmap(lambda key: jax.random.bernoulli(key, self.config.data.true_shapes))(keys)
-        true = true_face(self.photos, self.photos.scenes(ids))
+        true = photo_data.true_face(self.photos, self.photos.scenes(ids))
         face = face._replace(camera=face.camera.from_afar())
         return jax.tree.map(lambda a, b: jnp.where(chosen.reshape(-1, *[1] * (a.ndim - 1)), a, b), true, face)
 
@@ -151,10 +150,3 @@ class Detail:
         from sfm_jax.tasks.detail_report import write_report
 
         return write_report(self, params, state, workdir, run)
-
-
-def true_face(photos: SyntheticPhotos, scenes: Scene) -> Face:
-    """The faces in batched scenes, but for their wrinkles: what a coarse network without fault would say."""
-    vertices, cameras, landmarks = photos.faces(scenes)
-    return Face(vertices, vertices, landmarks, cameras, photos.model.albedo(scenes.albedo),
-                SphericalHarmonics(scenes.light))

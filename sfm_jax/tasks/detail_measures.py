@@ -7,8 +7,8 @@ import numpy as np
 from sfm_jax.inference.detail import NOSE_TIP
 from sfm_jax.inference.detail_encoder import Detailed
 from sfm_jax.losses.image import colour_distance, masked_image_mean
-from sfm_jax.tasks.detail import true_face
-from sfm_jax.tasks.photo_data import synthetic_photos
+from sfm_jax.tasks.batched import in_batches
+from sfm_jax.tasks.photo_data import synthetic_photos, true_face
 
 BATCH = 4
 RELIEF = 6.0  # mm, standard deviation: what is broader is shape, not relief
@@ -24,32 +24,30 @@ def measure(task, params: dict, state: dict) -> dict[str, float]:
     than RELIEF, for where the whole head stands in depth no photo says, and only where the coarse surface and the true
     one are within JUMP: `detail/apart_percent` of the pixels are not. Mean over photos; `detail/correlation_pooled`:
     all pixels together. `detail/relief_error_mm` beside `detail/true_relief_mm`: mean absolute, of the found one, and
-    of none. `detail/wrinkle_correlation`: of the displacement itself with the
-    drawn wrinkles alone, without the folds that the true face has and the coarse one has not.
-    `detail/photo_error_coarse`, `_fine`: sRGB distance on the whole face; `detail/largest_in_masked_mm`: displacement
-    where there must be none.
+    of none. `detail/wrinkle_correlation`: of the displacement itself with the drawn wrinkles alone, without the folds
+    that the true face has and the coarse one has not. `detail/photo_error_coarse`, `_fine`: sRGB distance on the whole
+    face; `detail/largest_in_masked_mm`: displacement where there must be none.
 
     `given_shape/...`: the same if the coarse face were the true one, but for its wrinkles: detail by itself.
     """
     photos = synthetic_photos(task.config, task.model, task.people.heldout, task.config.seed + 1)
-    count = min(task.config.data.heldout_photos, photos.persons)
-
     coarse = {"detail": lambda state, scenes, record: task.coarse_face(state, record["image"]),
               "given_shape": lambda state, scenes, record: true_face(photos, scenes)}
-    ids, numbers = np.arange(-(-count // BATCH) * BATCH) % count, {}
-    for name, face_of in coarse.items():
+    return {f"{name}/{key}": value for name, face_of in coarse.items()
+            for key, value in _summary(_examined(task, params, state, photos, face_of)).items()}
 
-        @jax.jit
-        def examine(params, state, ids, face_of=face_of):
-            scenes = photos.scenes(ids)
-            record = photos.shoot(scenes)
-            found = task.encoder.detailed(params, face_of(state, scenes, record), record["image"])
-            return _scores(task, found, record)
 
-        parts = [jax.device_get(examine(params, state, jnp.asarray(rows))) for rows in ids.reshape(-1, BATCH)]
-        scores = jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *parts)
-        numbers |= {f"{name}/{key}": value for key, value in _summary(scores).items()}
-    return numbers
+def _examined(task, params, state, photos, face_of):
+    """`_scores` of a photo of each person, [N] each; face_of: (state, scenes, record) -> coarse faces."""
+    @jax.jit
+    def examine(params, state, ids):
+        scenes = photos.scenes(ids)
+        record = photos.shoot(scenes)
+        found = task.encoder.detailed(params, face_of(state, scenes, record), record["image"])
+        return _scores(task, found, record)
+
+    count = min(task.config.data.heldout_photos, photos.persons)
+    return in_batches(lambda rows: examine(params, state, jnp.asarray(rows)), count, BATCH)
 
 
 def _scores(task, found: Detailed, record: dict) -> dict:

@@ -1,7 +1,5 @@
 """The report of learned detail: its numbers, coarse and fine faces side by side, and faces as files."""
 
-import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -12,13 +10,13 @@ import numpy as np
 
 from sfm_jax.data.photos import Photos, open_photos
 from sfm_jax.evaluation import figures, strips
-from sfm_jax.evaluation.report import Report
+from sfm_jax.evaluation.report import Report, run_numbers
 from sfm_jax.inference.detail_encoder import Detailed
 from sfm_jax.inference.detail_files import clay, write_face
 from sfm_jax.inference.face import Face
-from sfm_jax.tasks.detail import true_face
+from sfm_jax.tasks.batched import in_batches
 from sfm_jax.tasks.detail_measures import measure
-from sfm_jax.tasks.photo_data import synthetic_photos
+from sfm_jax.tasks.photo_data import synthetic_photos, true_face
 
 CURVES = ("photo", "displacement", "normal", "map", "vertex_normals", "triangle_normals", "hidden")
 PICTURES, BATCH = 6, 3
@@ -35,14 +33,9 @@ HEADLINES = {  # name in report.json -> title, unit, the number it stands beside
 
 def write_report(task, params, state, workdir: Path, run) -> dict:
     """Measure, write report.json, report.html and detail/ into `workdir`; returns the numbers by name."""
-    numbers = measure(task, params, state) | {
-        "run/seconds": time.perf_counter() - run.begin, "run/train_seconds": run.train_seconds,
-        "run/compile_seconds": run.compile_seconds, "run/steps": run.step,
-        "run/steps_per_second": run.steps_per_second, "run/device": run.device, "run/processors": os.cpu_count() or 0,
-        "run/jax": jax.__version__, "run/uv_size": task.config.uv_size, "run/direction": task.config.direction,
-        "run/coarse": task.config.coarse,
-    }
     config = task.config
+    numbers = measure(task, params, state) | run_numbers(run) | {
+        "run/uv_size": config.uv_size, "run/direction": config.direction, "run/coarse": config.coarse}
     report = Report("Detail: displacement maps learned from the photo itself",
                     f"Coarse faces of {config.coarse}; {config.uv_size} texels, photos of {config.image_size} pixels; "
                     f"{run.step} steps of {config.batch_size} photos on {run.device}.")
@@ -107,11 +100,7 @@ def _detailed(task, params, state, shown: Shown) -> Detailed:
     """The detailed faces of any number of photos, in NumPy."""
     show = jax.jit(lambda params, state, images, ids: task.encoder.detailed(
         params, shown.face_of(state, images, ids), images))
-    count = len(shown.images)
-    rows = np.arange(-(-count // BATCH) * BATCH) % count
-    parts = [jax.device_get(show(params, state, shown.images[part], jnp.asarray(part)))
-             for part in rows.reshape(-1, BATCH)]
-    return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *parts)
+    return in_batches(lambda rows: show(params, state, shown.images[rows], jnp.asarray(rows)), len(shown.images), BATCH)
 
 
 def _sheet(task, found: Detailed, truth: dict | None):

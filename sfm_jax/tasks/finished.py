@@ -42,7 +42,7 @@ def load_encoder(workdir: str | Path, key: str) -> tuple[PhotoEncoder, dict, dic
     if found is None:
         raise ValueError(f"{key}: {workdir}: found no checkpoint, expected a run that has saved one")
     model = open_model(config)
-    config = as_many_as_there_are(config, model)
+    config = limit_components(config, model)
     encoder = PhotoEncoder(config, model, start_basis(config, model, None))
     learned = found["ema"] or found["params"]
     return encoder, {name: learned[name] for name in PARAMS}, {"batch_stats": found["state"]["batch_stats"]}
@@ -71,7 +71,7 @@ def is_sphere(config) -> bool:
     return config.model != DEFAULT and is_sphere_model(config.model)
 
 
-def as_many_as_there_are(config, model: MorphableModel, slack: bool | None = None) -> ConfigDict:
+def limit_components(config, model: MorphableModel, slack: bool | None = None) -> ConfigDict:
     """The config with no more identity components than another face model than the embedded one has.
 
     slack: does one of them need no component of the model? None: yes, but for Gaussian codes.

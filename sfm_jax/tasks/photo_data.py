@@ -7,11 +7,13 @@ import numpy as np
 from sfm_jax.data.clips import SyntheticClips
 from sfm_jax.data.mixture import LABELS, Mixture, PhotoPart, SyntheticPart
 from sfm_jax.data.pairs import Pairs, read_pairs
-from sfm_jax.data.people import people_of
-from sfm_jax.data.synthetic import Conditions, SyntheticPhotos
+from sfm_jax.data.people import disjoint_people, people_of
+from sfm_jax.data.synthetic import Conditions, Scene, SyntheticPhotos
 from sfm_jax.data.wrinkles import WrinkledSkin
+from sfm_jax.inference.face import Face
 from sfm_jax.morphable.default import Population
 from sfm_jax.morphable.model import MorphableModel
+from sfm_jax.render import SphericalHarmonics
 from sfm_jax.tasks.finished import is_sphere
 
 SYNTHETIC = "synthetic"
@@ -36,13 +38,8 @@ def split_people(config, model: MorphableModel) -> People:
       ValueError: more people asked than the population has.
     """
     data = config.data
-    count = data.persons + data.heldout_persons
-    population = people_of(model, count, config.seed, is_sphere(config))
-    if count > len(population.identity):
-        raise ValueError(f"data.persons + data.heldout_persons: {count} people asked, "
-                         f"the population has {len(population.identity)}")
-    order = np.random.default_rng(config.seed).permutation(len(population.identity))
-    return People(population[order[:data.persons]], population[order[data.persons:count]])
+    population = people_of(model, data.persons + data.heldout_persons, config.seed, is_sphere(config))
+    return People(*disjoint_people(population, data.persons, data.heldout_persons, config.seed))
 
 
 def synthetic_photos(config, model: MorphableModel, people: Population, seed: int) -> SyntheticPhotos:
@@ -57,6 +54,13 @@ def synthetic_photos(config, model: MorphableModel, people: Population, seed: in
             raise ValueError(f"data.wrinkle_size: {size}: {error}; model: {config.model} can have photos without: 0"
                              ) from None
     return SyntheticPhotos(model, people, config.image_size, Conditions(**conditions), seed, skin)
+
+
+def true_face(photos: SyntheticPhotos, scenes: Scene) -> Face:
+    """The faces in batched scenes, but for their wrinkles: what a network without fault would say."""
+    vertices, cameras, landmarks = photos.faces(scenes)
+    return Face(vertices, vertices, landmarks, cameras, photos.model.albedo(scenes.albedo),
+                SphericalHarmonics(scenes.light))
 
 
 def training_mixture(config, model: MorphableModel, people: Population) -> Mixture:

@@ -10,6 +10,7 @@ from sfm_jax.data.synthetic import Scene
 from sfm_jax.evaluation import landmarks as landmark_measures
 from sfm_jax.evaluation import recognition, sir, surface
 from sfm_jax.morphable.model import linear_shape
+from sfm_jax.tasks.batched import in_batches
 from sfm_jax.tasks.photo_data import synthetic_photos
 
 BATCH = 50
@@ -53,11 +54,10 @@ class Examination:
     def encode(self, scenes: Scene) -> dict[str, np.ndarray]:
         """What the network says of batched scenes [N], beside the truth: the fields of HeldOut, and the codes
         expression, albedo and light."""
-        count = len(scenes.index)
-        padded = np.arange(-(-count // BATCH) * BATCH) % count
-        parts = [jax.device_get(self._encode(self._params, self._state, _rows(scenes, rows)))
-                 for rows in padded.reshape(-1, BATCH)]
-        return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
+        def encoded(rows):
+            return self._encode(self._params, self._state, jax.tree.map(lambda leaf: leaf[rows], scenes))
+
+        return in_batches(encoded, len(scenes.index), BATCH)
 
     def _encoded(self, params, state, scenes):
         record = self.photos.shoot(scenes)
@@ -69,10 +69,6 @@ class Examination:
             "rotation": prediction.codes.rotation, "true_rotation": record["rotation"], "pose": record["pose"],
             "expression": prediction.codes.expression, "albedo": prediction.codes.albedo,
             "light": prediction.codes.light}
-
-
-def _rows(scenes, rows):
-    return jax.tree.map(lambda leaf: leaf[rows], scenes)
 
 
 def measure_heldout(examination: Examination) -> HeldOut:

@@ -24,7 +24,7 @@ from sfm_jax.morphable.model import MorphableModel
 from sfm_jax.morphable.sphere_model import SphereFaceModel
 from sfm_jax.networks.face_recognition import align_faces, face_features, load_face_recognition
 from sfm_jax.tasks import classical, photo_data
-from sfm_jax.tasks.finished import as_many_as_there_are, open_photo_model
+from sfm_jax.tasks.finished import limit_components, open_photo_model
 from sfm_jax.tasks.photo_terms import PERCEPTUAL_DISTANCES, Terms
 from sfm_jax.training.parallel import AXIS
 from sfm_jax.training.task import Aux
@@ -38,7 +38,7 @@ class PhotoModel:
     def __init__(self, config):
         identity_space.check_sphere(config.sphere)
         self.model = open_photo_model(config)
-        self.config = config = as_many_as_there_are(config, self.model)
+        self.config = config = limit_components(config, self.model)
         self.people = photo_data.split_people(config, self.model)
         self.mixture: Mixture = photo_data.training_mixture(config, self.model, self.people.train)
         self.start = identity_space.start_basis(config, self.model, self.people.codes)

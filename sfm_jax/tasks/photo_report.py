@@ -1,7 +1,5 @@
 """The report of learning from photos: numbers, curves, and pictures of held-out people."""
 
-import os
-import time
 from pathlib import Path
 
 import jax
@@ -10,7 +8,7 @@ import numpy as np
 
 from sfm_jax.data.damage import to_linear, to_srgb
 from sfm_jax.evaluation import figures, pictures, strips, surface
-from sfm_jax.evaluation.report import Report
+from sfm_jax.evaluation.report import Report, run_numbers
 from sfm_jax.inference.face_renderer import FaceRenderer
 from sfm_jax.losses.image import colour_distance
 from sfm_jax.tasks.photo_data import synthetic_photos
@@ -36,13 +34,9 @@ def write_report(task, params, state, workdir: Path, run) -> dict:
     examination = Examination(task, params, state)
     heldout = measure_heldout(examination)
     numbers, verified = summarise(task, heldout)
-    numbers |= task.examine(examination) | {
-        "run/seconds": time.perf_counter() - run.begin, "run/train_seconds": run.train_seconds,
-        "run/compile_seconds": run.compile_seconds, "run/steps": run.step,
-        "run/steps_per_second": run.steps_per_second, "run/device": run.device, "run/processors": os.cpu_count() or 0,
-        "run/jax": jax.__version__, "run/sphere": task.config.sphere, "run/trunk": task.config.trunk,
-        "codes/radius": float(np.exp(params["log_radius"])),
-    }
+    numbers |= task.examine(examination) | run_numbers(run) | {
+        "run/sphere": task.config.sphere, "run/trunk": task.config.trunk,
+        "codes/radius": float(np.exp(params["log_radius"]))}
     report = Report(task.title, _subtitle(task, run))
     for name, value in numbers.items():
         title, unit, rival, rival_name = HEADLINES.get(name, ("", "", None, ""))

@@ -28,7 +28,7 @@ from sfm_jax.morphable.sphere_model import SphereFaceModel
 from sfm_jax.morphable.statistics import best_gaussian_codes
 from sfm_jax.networks.scan_encoder import ScanEncoder
 from sfm_jax.tasks import classical
-from sfm_jax.tasks.finished import as_many_as_there_are, is_sphere, open_model
+from sfm_jax.tasks.finished import is_sphere, limit_components, open_model
 from sfm_jax.training.parallel import AXIS
 from sfm_jax.training.task import Aux
 
@@ -46,7 +46,7 @@ class SphereBasis:
             raise ValueError(f"components: found {config.components}, expected at least 3")
         self.model = open_model(config)
         if not config.data.folder:  # people made up for a model differ in no more ways than it has components
-            config = as_many_as_there_are(config, self.model, slack=False)
+            config = limit_components(config, self.model, slack=False)
         self.config = config
         self.train_scans, self.heldout_scans = scan_sources(config, self.model)
         self.weights = classical.metric_weights(self.model)

@@ -1,14 +1,12 @@
 """The report of a stage 1 run: numbers, curves and faces of held-out people."""
 
-import os
-import time
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from sfm_jax.evaluation import figures, pictures, surface
-from sfm_jax.evaluation.report import Report
+from sfm_jax.evaluation.report import Report, run_numbers
 from sfm_jax.tasks.sphere_measures import measure_heldout, summarise
 
 CURVES = ("loss", "neutral", "scan", "identity")
@@ -26,12 +24,7 @@ def write_report(task, params, state, workdir: Path, run) -> dict:
     """Measure, write report.json and report.html into `workdir`; returns the numbers by name."""
     heldout = measure_heldout(task, params, state)
     numbers, verifications = summarise(task, heldout, params)
-    numbers |= {
-        "run/seconds": time.perf_counter() - run.begin, "run/train_seconds": run.train_seconds,
-        "run/compile_seconds": run.compile_seconds, "run/steps": run.step,
-        "run/steps_per_second": run.steps_per_second, "run/device": run.device, "run/processors": os.cpu_count() or 0,
-        "run/jax": jax.__version__, "run/sphere": task.config.sphere, "run/components": task.config.components,
-    }
+    numbers |= run_numbers(run) | {"run/sphere": task.config.sphere, "run/components": task.config.components}
     report = Report("Sphere Face Model, stage 1", _subtitle(task, run))
     for name, value in numbers.items():
         title, unit, rival = HEADLINES.get(name, ("", "", None))

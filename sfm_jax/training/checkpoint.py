@@ -88,7 +88,7 @@ class Checkpoints:
         elif unreadable:
             step, reason = next(iter(unreadable.items()))
             raise CheckpointError(f"{self._folder}: no checkpoint of this run can be read ({step}: {reason}); "
-                             "remove the folder to train from the start")
+                                  "remove the folder to train from the start")
         return restored
 
     def read(self) -> dict | None:

@@ -4,6 +4,8 @@ import json
 import os
 from pathlib import Path
 
+from sfm_jax.atomic_files import atomic_write
+
 CONFIG_FILE = "config.json"
 
 
@@ -54,13 +56,9 @@ def flatten(tree: dict, prefix: str = "") -> dict:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write under a temporary name, then rename: a reader sees the old file or the new one."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    """The whole text or nothing of it: a reader sees the old file or the new one."""
+    with atomic_write(path) as partial:
         partial.write_text(text)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _is_partial(path: Path) -> bool:

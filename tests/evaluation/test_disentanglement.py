@@ -1,9 +1,9 @@
-"""Off-diagonal mass and jitter of answers whose truth is known."""
+"""Off-diagonal mass of answers whose truth is known."""
 
 import numpy as np
 import pytest
 
-from sfm_jax.evaluation.disentanglement import disentanglement, jitter
+from sfm_jax.evaluation.disentanglement import disentanglement
 
 
 def test_an_answer_that_separates_all_has_no_mass_and_one_that_mixes_all_has_one():
@@ -30,9 +30,3 @@ def test_an_answer_that_follows_nothing_is_not_rewarded():
 def test_what_is_no_matrix_of_movements_is_refused(bad):
     with pytest.raises(ValueError, match="moved: found shape"):
         disentanglement(bad)
-
-
-def test_jitter_is_the_mean_over_all_steps():
-    assert jitter([np.array([1.0, 2.0]), np.array([6.0])]) == pytest.approx(3)
-    with pytest.raises(ValueError, match="no two frames"):
-        jitter([])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
+import scipy.stats
 
 from sfm_jax.evaluation.protocols import aflw2000, landmark_files
 
@@ -123,6 +124,65 @@ def test_of_several_faces_the_labelled_one_counts_and_none_is_no_success(folder)
         aflw2000.evaluate(truth, {name: np.empty((0, 68, 2)) for name in truth.names}, detected=True)
 
 
+@pytest.mark.parametrize("shift, found", [(0.5, 1), (0.6, 0)])
+def test_a_detected_face_counts_from_an_overlap_of_three_tenths(folder, shift, found):
+    """Boxes of one size, moved by a share s of it along x or y, overlap by (1 - s) / (1 + s): 1/3 and 1/4."""
+    truth = aflw2000.read_truth(folder)
+    faces = {name: points[None] for name, points in zip(truth.names, truth.points, strict=True)}
+    for row, axis in ((1, 0), (2, 1), (5, 1)):
+        faces[truth.names[row]] = faces[truth.names[row]] + shift * np.ptp(truth.points[row], axis=0) * np.eye(2)[axis]
+    expected = [1, found, found, 1, 1, found, 1]
+    assert [sample["found"] for sample in aflw2000.evaluate(truth, faces, detected=True).samples] == expected
+    assert [sample["found"] for sample in aflw2000.evaluate(truth, faces).samples] == [1] * 7
+
+
+def test_the_balanced_row_is_of_the_faces_told_in_the_samples(folder):
+    truth = aflw2000.read_truth(folder)
+    shifted = {name: points[None] + [3.0, 4.0] for name, points in zip(truth.names, truth.points, strict=True)}
+    outcome = aflw2000.evaluate(truth, shifted)
+    chosen = [sample for sample in outcome.samples if sample["balanced"]]
+    assert [sample["bin"] for sample in outcome.samples] == ["0-30", "0-30", "30-60", "30-60", "60-90", "60-90", "0-30"]
+    by_bin = [[sample["nme_percent"] for sample in chosen if sample["bin"] == title] for title in aflw2000.BINS]
+    assert [len(errors) for errors in by_bin] == [2, 2, 2] and "(3 x 2, seed 0)" in outcome.rows[1].name
+    means = np.mean(by_bin, axis=1)
+    np.testing.assert_allclose(values(outcome.rows[1]), [*means, means.mean()])
+
+
+def test_without_faces_in_a_bin_there_is_no_balanced_row(folder):
+    truth = aflw2000.read_truth(folder)
+    shifted = {name: points[None] + [3.0, 4.0] for name, points in zip(truth.names[:4], truth.points, strict=False)}
+    outcome = aflw2000.evaluate(truth, shifted, partial=True)
+    errors = 100 * 5 / (60 * (np.arange(4) + 1))
+    np.testing.assert_allclose([outcome.rows[0].values[column].value for column in ("0-30", "30-60", "mean")],
+                               [errors[:2].mean(), errors[2:].mean(), errors.mean()])
+    assert len(outcome.rows) == 1 and "60-90" not in outcome.rows[0].values
+    assert "60-90: 0;" in outcome.notes[0] and "A bin is empty" in outcome.notes[1]
+    assert len(outcome.figures["curve"].axes[0].lines) == 3
+
+
+def test_intervals_are_those_of_the_means_of_faces_and_of_bins():
+    """Errors of 60 faces, twenty of each bin: SciPy's bootstrap, of each bin's faces for the mean of bins."""
+    rng = np.random.default_rng(0)
+    points = rng.uniform(0, 100, (60, 68, 2))
+    points[:, :2] = [[0, 0], [100, 100]]
+    truth = aflw2000.Truth(tuple(f"{row:02d}" for row in range(60)), points, np.repeat([10.0, -45, 80], 20))
+    errors = rng.exponential(1 + np.repeat([1.0, 2, 9], 20))
+    predictions = {name: points[row][None] + [errors[row], 0] for row, name in enumerate(truth.names)}
+    found = aflw2000.evaluate(truth, predictions).rows[0].values
+    bins = errors.reshape(3, 20)
+
+    def mean_of_means(*each, axis):
+        return np.mean([one.mean(axis) for one in each], axis=0)
+
+    for column, samples in (("0-30", bins[:1]), ("60-90", bins[2:]), ("mean", bins), ("all faces", errors[None])):
+        expected = scipy.stats.bootstrap(tuple(samples), mean_of_means, method="percentile", rng=1).confidence_interval
+        np.testing.assert_allclose(found[column].value, np.mean(samples))
+        np.testing.assert_allclose([found[column].low, found[column].high], expected,
+                                   atol=0.08 * (expected.high - expected.low))
+    again = aflw2000.evaluate(truth, predictions, seed=1).rows[0].values
+    assert all(again[column].low != found[column].low for column in again)
+
+
 def test_predictions_of_every_layout_are_the_same(folder, tmp_path):
     truth = aflw2000.read_truth(folder)
     points = dict(zip(truth.names, truth.points + 1.5, strict=True))
@@ -163,7 +223,8 @@ def test_other_pixels_than_the_photos_are_refused(folder):
         return aflw2000.evaluate(truth, {name: change(points)[None] for name, points in
                                          zip(truth.names, truth.points, strict=True)})
 
-    for change in (lambda points: points / 450, lambda points: points + 1000):
+    for change in (lambda points: points / 450, lambda points: points + 1000, lambda points: points + [1000, 0],
+                   lambda points: points - [0, 1000]):
         with pytest.raises(ValueError, match="predictions: found the middle of [67] of 7 faces outside the true ones"):
             evaluated(change)
     with pytest.raises(ValueError, match=r"found an error of .* %, of 0 % with x and y exchanged, expected x first"):

@@ -26,6 +26,46 @@ def test_one_spike_by_hand():
     np.testing.assert_allclose(jitter.jitter(track), 5 * np.array([1, 2, 1]) / np.sqrt(6))
 
 
+def of_jitters(values):
+    """A track [T + 2, 1, 2] whose frames have these jitters [T]."""
+    steps = np.cumsum(np.r_[0, np.sqrt(6) * np.asarray(values, float)])
+    along = np.r_[0, np.cumsum(steps)]
+    return np.column_stack([along, np.zeros_like(along)])[:, None]
+
+
+def test_the_table_by_hand():
+    """Jitter is the rms over frames, shake their percentile, motion the rms over videos."""
+    rising = np.arange(1.0, 22)
+    sums = np.sqrt(6) * np.cumsum(np.r_[0, rising])
+    time = np.arange(5.0)[:, None, None]
+    outcome = jitter.evaluate({"up": time * [0.0, 4.0], "rising": of_jitters(rising), "right": time * [3.0, 0.0]})
+    expected = {"right": [5, 0, 0, 3], "rising": [23, np.sqrt(np.square(rising).mean()), 20,
+                                                  np.sqrt(np.square(sums).mean())], "up": [5, 0, 0, 4]}
+    assert [sample["video"] for sample in outcome.samples] == list(expected)
+    found = [[sample[key] for key in ("frames", "jitter", "shake", "motion")] for sample in outcome.samples]
+    np.testing.assert_allclose(found, list(expected.values()), atol=1e-12)
+    values = outcome.rows[0].values
+    np.testing.assert_allclose(values["motion"].value, np.sqrt((9 + 16 + np.square(sums).mean()) / 3))
+    every = np.r_[np.zeros(6), rising]
+    np.testing.assert_allclose([values["jitter"].value, values["shake"].value],
+                               [np.sqrt(np.square(every).mean()), np.quantile(every, 0.95)])
+    line = outcome.figures["over_time"].axes[0].lines[1].get_data()
+    np.testing.assert_allclose(line, [np.arange(1, 22), rising])
+
+
+def test_intervals_of_one_video_draw_three_neighbouring_frames_and_of_several_the_videos():
+    """Of two blocks or four all drawn are the low ones, or the high ones, in more than a fortieth of the draws."""
+    for frames in (3, 6):
+        found = jitter.evaluate({"clip": of_jitters(frames * [2.0] + frames * [4.0])}).rows[0].values["jitter"]
+        np.testing.assert_allclose(found, [np.sqrt(10), 2, 4])
+    noise = {"clip": of_jitters(np.random.default_rng(0).uniform(1, 5, 100))}
+    first, again, other = (jitter.evaluate(noise, seed=seed).rows[0].values["jitter"] for seed in (0, 0, 1))
+    assert first == again == jitter.evaluate(noise).rows[0].values["jitter"]
+    assert first.value == other.value and first.low != other.low
+    pair = jitter.evaluate({"a": of_jitters(9 * [2.0]), "b": of_jitters(9 * [4.0])}).rows[0].values["jitter"]
+    np.testing.assert_allclose(pair, [np.sqrt(10), 2, 4])
+
+
 def test_true_shaking_does_not_count_where_there_is_a_truth():
     rng = np.random.default_rng(0)
     truth = {"a": 5 * rng.normal(size=(100, 68, 2)), "b": rng.normal(size=(50, 68, 2))}
@@ -53,7 +93,9 @@ def test_tracks_of_every_layout(tmp_path):
         jitter.read_tracks(tmp_path / "faces")
     for wrong, message in ((dict(a=track, b=track[..., [0, 1, 1]]), "found points of 2 and 3 coordinates"),
                            (dict(a=np.array(["x"])), "a: found text, expected numbers"), ({}, "found no arrays"),
-                           (dict(a=track[:, :0]), r"a: found points of shape \(9, 0, 2\), expected")):
+                           (dict(a=track[:, :0]), r"a: found points of shape \(9, 0, 2\), expected"),
+                           (dict(a=track[:2]), r"a: found points of shape \(2, 68, 2\), expected .* 3 frames"),
+                           (dict(a=track[..., [0, 1, 1, 0]]), r"a: found points of shape \(9, 68, 4\), expected")):
         np.savez(tmp_path / "wrong.npz", **wrong)
         with pytest.raises(ValueError, match=message):
             jitter.read_tracks(tmp_path / "wrong.npz")

@@ -43,6 +43,39 @@ def test_a_model_made_by_pca_is_measured_as_scikit_learn_would(shapes, learned):
                                    rtol=1e-3)
 
 
+def test_specificity_is_that_of_drawn_codes_by_brute_force(shapes, learned):
+    heldout = {f"face{k}": shape for k, shape in enumerate(shapes[40:])}
+    rows = model_quality.evaluate(learned, heldout, drawn=300).rows
+    mean, basis = np.asarray(learned.mean, np.float64), np.asarray(learned.identity_basis, np.float64)
+    codes = np.random.default_rng(0).standard_normal((300, 12))
+    for row, count in zip(rows, (1, 2, 5, 10, 12), strict=True):
+        nearest = [min(np.sqrt(np.square(mean + np.tensordot(code[:count], basis[:count], 1) - shape).sum(1).mean())
+                       for shape in shapes[40:]) for code in codes]
+        found = row.values["specificity mm"]
+        np.testing.assert_allclose(found.value, np.mean(nearest))
+        half = 1.96 * np.std(nearest) / np.sqrt(300)
+        np.testing.assert_allclose([found.low, found.high], found.value + half * np.array([-1, 1]), atol=0.3 * half)
+    other = model_quality.evaluate(learned, heldout, drawn=300, seed=1).rows[0].values
+    assert other["specificity mm"].value != rows[0].values["specificity mm"].value
+    generalisations = other["generalisation mm"], rows[0].values["generalisation mm"]
+    assert generalisations[0].value == generalisations[1].value and generalisations[0].low != generalisations[1].low
+
+
+def test_intervals_of_the_generalisation_draw_people(shapes, learned):
+    """Ten scans of one person and ten of another: each is drawn with all scans."""
+    mean = np.asarray(learned.mean, np.float64)
+    faces = {f"near/{k}": mean for k in range(10)} | {f"far/{k}": mean + [0, 0, 0.5] for k in range(10)}
+    found = model_quality.evaluate(learned, faces, drawn=10).rows[0].values["generalisation mm"]
+    np.testing.assert_allclose([found.low, found.high], [0, 2 * found.value], atol=1e-12)
+
+
+@pytest.mark.parametrize("components, expected", [
+    (1, [1]), (2, [1, 2]), (7, [1, 2, 5, 7]), (150, [1, 2, 5, 10, 20, 50, 100, 150]),
+    (300, [1, 2, 5, 10, 20, 50, 100, 200, 300])])
+def test_numbers_of_components_that_are_looked_at(components, expected):
+    assert model_quality.component_counts(components) == expected
+
+
 def test_the_same_as_the_statistics_of_models(shapes, learned):
     mean, basis = np.asarray(learned.mean, np.float64), np.asarray(learned.identity_basis, np.float64)
     errors = model_quality.heldout_errors(shapes[40:], mean, basis, [1, 3, 12])

@@ -59,8 +59,14 @@ def test_known_swellings_come_out_person_by_person_and_challenge_by_challenge(tr
     np.testing.assert_allclose([row.values["mean"].value for row in outcome.rows[1:]], [1, 3, 3, 2], atol=0.02)
     # Persons are drawn, not images: Ann twice, both, or Bob twice.
     np.testing.assert_allclose([everyone["mean"].low, everyone["mean"].high], [1.5, 3.0], atol=0.02)
+    np.testing.assert_allclose([everyone["std"].low, everyone["std"].high], [0, np.std([1, 2, 3, 3])], atol=0.02)
+    assert everyone["median"].low < 2.02
+    np.testing.assert_allclose(everyone["median"].high, 3, atol=0.02)
     assert outcome.published == () and np.isnan(outcome.rows[1].values["mean"].low)
-    x, y = outcome.figures["cumulative"].axes[0].lines[-1].get_data()
+    lines = outcome.figures["cumulative"].axes[0].lines
+    for line, radius in zip(lines[:4], (1, 3, 3, 2), strict=True):
+        np.testing.assert_allclose(np.interp([radius - 0.1, radius + 0.1], *line.get_data()), [0, 100], atol=0.1)
+    x, y = lines[-1].get_data()
     np.testing.assert_allclose(np.interp([0.9, 1.1, 1.9, 2.1, 3.1], x, y), [0, 25, 25, 50, 100], atol=0.1)
 
 
@@ -118,6 +124,48 @@ def test_an_expression_is_seen_in_a_mesh_whose_vertices_are_split_at_seams(tmp_p
             read_prediction(tmp_path / "face.ply", unit, scale_free=True)
 
 
+def test_the_list_of_images_is_the_truths_or_ones_own(truth, tmp_path):
+    assert now.image_names(truth) == list(IMAGES)
+    own = tmp_path / "own.txt"
+    with pytest.raises(ValueError, match="own.txt: found no list of images"):
+        now.image_names(truth, own)
+    own.write_text(f"photos/{IMAGES[1]}.jpg\n\n{IMAGES[0]}.png\n")
+    assert now.image_names(truth, own) == [IMAGES[1], IMAGES[0]]
+    for text, message in (("\n", "an empty list of images"),
+                          (f"{IMAGES[0]}.jpg\nAnn/IMG.jpg", "line 2: found 'Ann/IMG.jpg'"),
+                          ("Ann/smiling/IMG.jpg", "line 1: found 'Ann/smiling/IMG.jpg', expected PERSON/CHALLENGE")):
+        own.write_text(text)
+        with pytest.raises(ValueError, match=f"own.txt: {message}"):
+            now.image_names(truth, own)
+    (truth / "imagepathsvalidation.txt").rename(truth / "imagepathstest.txt")
+    assert now.image_names(truth) == list(IMAGES)
+    (truth / "imagepathstest.txt").unlink()
+    with pytest.raises(ValueError, match="NoW: found no list of images, expected imagepathsvalidation.txt or"):
+        now.image_names(truth)
+
+
+def test_a_person_has_one_scan_with_seven_landmarks_in_millimetres(truth):
+    scan, folders = now.read_scan(truth, "Ann"), {name: truth / name / "Ann" for name in ("scans", "scans_lmks_onlypp")}
+    np.testing.assert_allclose(scan.vertices, ball(40.0).vertices, atol=1e-6)
+    np.testing.assert_array_equal(scan.landmarks, SEVEN)
+
+    def told(message):
+        with pytest.raises(ValueError, match=message):
+            now.read_scan(truth, "Ann")
+
+    for points in (SEVEN[:6], np.where(np.eye(7, 3, dtype=bool), np.nan, SEVEN)):
+        write_pp(folders["scans_lmks_onlypp"] / "scan.pp", points)
+        told(rf"scan.pp: found landmarks of shape \({len(points)}, 3\), expected \(7, 3\), finite")
+    write_pp(folders["scans_lmks_onlypp"] / "scan.pp", SEVEN)
+    ball(0.04).export(folders["scans"] / "scan.obj")
+    told("scan.obj: found a face of .*: multiply by 1000 if these are metres")
+    ball(40.0).export(folders["scans"] / "second.obj")
+    told("Ann: found 2 scans/Ann/.* and 1 scans_lmks_onlypp/Ann/.*, expected one of each")
+    (folders["scans"] / "second.obj").unlink()
+    (folders["scans_lmks_onlypp"] / "scan.pp").unlink()
+    told("Ann: found 1 scans/Ann/.* and 0 scans_lmks_onlypp/Ann/")
+
+
 def test_what_is_written_is_what_is_read(tmp_path):
     mesh = ball(60.0)
     path = now.write_prediction(tmp_path, IMAGES[0], mesh.vertices, mesh.faces, SEVEN)
@@ -126,6 +174,8 @@ def test_what_is_written_is_what_is_read(tmp_path):
     np.testing.assert_array_equal(again.triangles, mesh.faces)
     np.testing.assert_array_equal(landmarks, SEVEN)
     assert sorted(file.name for file in path.parent.iterdir()) == ["IMG_1.npy", "IMG_1.ply"]
+    with pytest.raises(ValueError, match=r"IMG_2.ply: found landmarks of shape \(6, 3\), expected \(7, 3\)"):
+        now.write_prediction(tmp_path, IMAGES[1], mesh.vertices, mesh.faces, SEVEN[:6])
     path.with_suffix(".npy").unlink()
     np.savetxt(path.with_suffix(".txt"), SEVEN)
     np.testing.assert_allclose(now.read_prediction(path)[1], SEVEN)

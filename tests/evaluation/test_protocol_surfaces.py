@@ -1,15 +1,17 @@
 """MICC, FaceScape and REALY over folders: faces with known errors, moved, scaled, mislabelled."""
 
+import shutil
+
 import numpy as np
 import pytest
 import trimesh
 from scipy.spatial.transform import Rotation
 
 from sfm_jax.evaluation.protocols import facescape, micc, realy
-from sfm_jax.evaluation.protocols.meshes import Mesh
+from sfm_jax.evaluation.protocols.meshes import Mesh, read_mesh
 from sfm_jax.evaluation.scan_to_mesh import NOW_LANDMARKS, RegionErrors, onto_region
 from sfm_jax.geometry.closest_point import Surface
-from sfm_jax.geometry.icp import Similarity
+from sfm_jax.geometry.icp import IDENTITY, Similarity
 from sfm_jax.morphable.default import load_default
 
 SEVEN = list(NOW_LANDMARKS)
@@ -59,19 +61,43 @@ def test_micc_of_the_scan_itself_is_zero_in_any_place_and_size(face, tmp_path):
 
 
 def test_micc_of_a_known_spread_by_hand(tmp_path):
-    """Scans of two shells: half the points lie a millimetre inside the mesh, half outside, which no scale undoes."""
+    """Scans of four shells, as much inside the mesh as outside, which no scale undoes; their rms is the offset."""
     landmarks = np.array([[-45.0, 10, 0], [-15, 10, 40], [15, 10, 40], [45, 10, 0], [0, -10, 45], [-20, -30, 30],
-                          [20, -30, 30], [0, 0, 30]])
+                          [20, -30, 30], [0, 0, 50]])
+    scans = {}
     for person, off in (("a", 1.0), ("b", 3.0)):
         points, triangles = ball(50.0, 4)
-        radii = 50 + off * np.random.default_rng(0).permutation(np.where(np.arange(len(points)) % 2, 1, -1))
-        save(tmp_path / "truth" / f"{person}.ply", points * (radii / 50)[:, None], triangles, landmarks)
-        save(tmp_path / "out" / f"{person}.ply", *ball(50.0), landmarks[:7])
-    row = micc.evaluate(tmp_path / "truth", tmp_path / "out").rows[0]
-    np.testing.assert_allclose([row.values["mean"].value, row.values["std"].value], [2, 1], atol=0.05)
+        shells = np.resize([0.2, -0.2, 1.4, -1.4], len(points))
+        radii = 50 + off * np.random.default_rng(0).permutation(shells)
+        scans[person] = points * (radii / 50)[:, None]
+        save(tmp_path / "truth" / f"{person}.ply", scans[person], triangles, landmarks)
+        save(tmp_path / "out" / f"{person}.ply", *ball(0.05), landmarks[:7] / 1000)
+    outcome = micc.evaluate(tmp_path / "truth", tmp_path / "out", unit=1000.0)
+    mean, std = (outcome.rows[0].values[key] for key in ("mean", "std"))
+    np.testing.assert_allclose([mean, std], [[2, 1, 3], [1, 0, 1]], atol=0.05)
+    np.testing.assert_allclose([sample["scale"] for sample in outcome.samples], 1, atol=0.01)
+    assert [sample["points"] for sample in outcome.samples] == [
+        np.sum(np.linalg.norm(scan - [0, 0, 50], axis=1) <= 95) for scan in scans.values()]
     (tmp_path / "out" / "b.ply").rename(tmp_path / "out" / "c.ply")
+    (tmp_path / "out" / "b.npy").rename(tmp_path / "out" / "c.npy")
     with pytest.raises(ValueError, match=r"1 of 2 names match; 1 without a prediction \(b\); 1 predicted .* \(c\)"):
         micc.evaluate(tmp_path / "truth", tmp_path / "out")
+    alone = micc.evaluate(tmp_path / "truth", tmp_path / "out", unit=1000.0, partial=True)
+    assert [sample["name"] for sample in alone.samples] == ["a"]
+    np.testing.assert_allclose(alone.rows[0].values["mean"].value, mean.low)
+
+
+@pytest.mark.parametrize("protocol", [micc, facescape])
+def test_landmarks_of_a_mirrored_mesh_are_refused_and_wrong_ones_before_anything_is_measured(face, tmp_path, protocol):
+    vertices, triangles, landmarks = face
+    for name in ("a", "b"):
+        save(tmp_path / "truth" / f"{name}.ply", vertices, triangles, landmarks)
+        save(tmp_path / "out" / f"{name}.ply", vertices * [-1, 1, 1], triangles[:, ::-1], landmarks * [-1, 1, 1])
+    with pytest.raises(ValueError, match="a.ply: found landmarks with left and right exchanged, or of a mirrored mesh"):
+        protocol.evaluate(tmp_path / "truth", tmp_path / "out")
+    np.save(tmp_path / "out" / "b.npy", landmarks + 500)
+    with pytest.raises(ValueError, match="b.npy: landmark [0-9] is .* from the mesh"):
+        protocol.evaluate(tmp_path / "truth", tmp_path / "out", progress=lambda _: pytest.fail("measured"))
 
 
 def test_ganfits_distance_is_the_mean_of_both_ways_within_the_crop():
@@ -82,11 +108,21 @@ def test_ganfits_distance_is_the_mean_of_both_ways_within_the_crop():
     far = points + [0, 0, 200.0]
     scan = Mesh(np.r_[octants, far], np.r_[triangles, triangles + len(points)], None)
     tip = octants[octants[:, 2].argmax()]
-    np.testing.assert_allclose(micc.both_ways(points, triangles, scan, tip), 1.0, atol=0.15)
+    mesh = Surface(points, triangles)
+    np.testing.assert_allclose(micc.both_ways(mesh, IDENTITY, scan, tip), 1.0, atol=0.15)
+    # The same mesh in another unit and place.
+    motion = somewhere(0.002)
+    elsewhere = micc.both_ways(Surface(motion.undo(points), triangles), motion, scan, tip)
+    np.testing.assert_allclose(elsewhere, micc.both_ways(mesh, IDENTITY, scan, tip), atol=1e-5)
     # Of the mesh's second shell, 3 mm out, only the mesh knows: no point of the scan is nearest to it.
-    shells = np.r_[points, points * 53 / 50], np.r_[triangles, triangles + len(points)]
-    one = micc.both_ways(*shells, Mesh(points, triangles, None), tip)
+    shells = Surface(np.r_[points, points * 53 / 50], np.r_[triangles, triangles + len(points)])
+    one = micc.both_ways(shells, IDENTITY, Mesh(points, triangles, None), tip)
     np.testing.assert_allclose(one, (0 + 1.5) / 2, atol=0.05)  # scale spreads the 3 mm over both shells
+    # Each way has a scale of its own, and the mesh, too, is cropped, around its own tip.
+    assert micc.both_ways(Surface(points * 52 / 50, triangles), IDENTITY, Mesh(points, triangles, None), tip) < 0.05
+    more = Surface(np.r_[points, far + [0, 0, 9]], np.r_[triangles, triangles + len(points)])
+    np.testing.assert_allclose(micc.both_ways(more, IDENTITY, scan, tip), micc.both_ways(mesh, IDENTITY, scan, tip),
+                               atol=1e-5)
 
 
 def test_facescapes_measures_of_known_errors(face, tmp_path):
@@ -115,6 +151,47 @@ def test_facescapes_measures_of_known_errors(face, tmp_path):
     (tmp_path / "out" / "y.npy").unlink()
     with pytest.raises(ValueError, match="y.ply: found no landmarks beside it, expected y.npy"):
         facescape.evaluate(tmp_path / "truth", tmp_path / "out")
+
+
+def test_facescapes_reach_is_ten_millimetres(tmp_path):
+    """A ball, and true shells 0, 9 and 11 mm off it; another a millimetre off: areas go with squared radii."""
+    radii = np.array([60.0, 69, 71])
+    shells = [ball(radius, 3) for radius in radii]
+    triangles = shells[0][1]
+    together = np.concatenate([shell[0] for shell in shells])
+    save(tmp_path / "truth" / "a" / "x.ply", together,
+         np.concatenate([triangles + k * len(shells[0][0]) for k in range(3)]))
+    save(tmp_path / "truth" / "b" / "x.ply", *ball(61.0, 3))
+    for person in ("a", "b"):
+        save(tmp_path / "out" / person / "x.ply", *shells[0])
+    outcome = facescape.evaluate(tmp_path / "truth", tmp_path / "out", aligned=True)
+    areas = radii**2
+    chamfer, complete = 9 * areas[1] / areas[:2].sum() / 2, 100 * areas[:2].sum() / areas.sum()
+    found = [[sample[key] for key in ("chamfer mm", "completeness %")] for sample in outcome.samples]
+    np.testing.assert_allclose(found, [[chamfer, complete], [1, 100]], atol=1.5)
+    np.testing.assert_allclose([each[0] for each in found], [chamfer, 1], atol=0.1)
+    for column, estimate in zip(("chamfer mm", "completeness %"), np.transpose(found), strict=True):
+        np.testing.assert_allclose(outcome.rows[0].values[column], [estimate.mean(), estimate.min(), estimate.max()])
+    x, y = outcome.figures["chamfer"].axes[0].lines[0].get_data()
+    np.testing.assert_allclose(np.interp([0.5, 1.5, 5], x, y), [0, 50, 100])
+
+
+def test_facescapes_alignment_leaves_out_what_only_the_scan_has(face, tmp_path):
+    """Beyond the face, a scan has a ball 40 mm in front of it; the prediction is in metres, its landmarks off by
+    1 mm."""
+    vertices, triangles, landmarks = face
+    lump = ball(15.0, 3)
+    save(tmp_path / "scan.ply", np.r_[vertices, lump[0] + vertices.mean(0) + [0, 0, 100]],
+         np.r_[triangles, lump[1] + len(vertices)], landmarks)
+    motion = somewhere(0.001)
+    wrong = landmarks + np.random.default_rng(0).normal(size=landmarks.shape)
+    save(tmp_path / "mesh.ply", motion.apply(vertices), triangles, motion.apply(wrong))
+    scan = read_mesh(tmp_path / "scan.ply")
+    for unit in (1000.0, 1.0):
+        mesh = read_mesh(tmp_path / "mesh.ply", unit, scale_free=True)
+        found = facescape.alignment(mesh, scan, unit)
+        np.testing.assert_allclose(found.apply(mesh.vertices), vertices, atol=0.02)
+        np.testing.assert_allclose(found.scale, 1000 / unit, rtol=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +224,7 @@ def lay_out(tmp_path, face, regions, keypoints, change=lambda points: points, un
         save(tmp_path / "truth" / realy.SCANS / "2" / f"{region}.obj", vertices / unit, triangles)
     (tmp_path / "truth" / realy.POINTS).mkdir(exist_ok=True)
     (tmp_path / "truth" / realy.POINTS / "2.obj").write_text(
-        "".join(f"v {x} {y} {z}\n" for x, y, z in face[0][keypoints] / unit))
+        "# keypoints\n" + "".join(f"v {x} {y} {z} 1 0 0\n" for x, y, z in face[0][keypoints] / unit))
     (tmp_path / "truth" / realy.SCALES).write_text(f"1.0\n{unit}\n")
     changed = change(face[0])
     save(tmp_path / "out" / "2_7.ply", changed, face[1], changed[keypoints])
@@ -190,6 +267,45 @@ def test_realy_counts_mean_distances_in_millimetres_and_the_deviation_of_a_sampl
     assert mean.values["nose"].low is None or np.isnan(mean.values["nose"].low)  # both are of one person
 
 
+def test_realys_intervals_draw_persons_of_whom_each_has_a_prediction(tmp_path, face, regions, keypoints, monkeypatch):
+    """Of two people; the first one's scan is in millimetres, as all are where no file tells otherwise."""
+    lay_out(tmp_path, face, regions, keypoints, unit=1.0)
+    (tmp_path / "truth" / realy.SCALES).unlink()
+    shutil.copytree(tmp_path / "truth" / realy.SCANS / "2", tmp_path / "truth" / realy.SCANS / "1")
+    shutil.copy(tmp_path / "truth" / realy.POINTS / "2.obj", tmp_path / "truth" / realy.POINTS / "1.obj")
+    monkeypatch.setattr(realy, "region_errors", lambda *_, **__: RegionErrors(next(distances), None))
+    with pytest.raises(ValueError, match=r"1 of 2 names match; 1 without a prediction \(1\)"):
+        realy.evaluate(tmp_path / "truth", tmp_path / "out")
+    distances = iter(np.ones((4, 3)))
+    outcome = realy.evaluate(tmp_path / "truth", tmp_path / "out", partial=True)
+    assert outcome.rows[0].name == "predictions (1 predictions of 1 of 2 faces), mean"
+    assert outcome.rows[0].values["all"].value == 1 and np.isnan(outcome.rows[1].values["all"].value)
+    save(tmp_path / "out" / "1.ply", face[0], face[1], face[0][keypoints])
+    expected = np.random.default_rng(0).uniform(1, 3, (2, 4))
+    distances = iter(expected.ravel()[:, None] * [0.5, 0.5, 2])
+    outcome = realy.evaluate(tmp_path / "truth", tmp_path / "out")
+    mean = outcome.rows[0].values
+    for column, errors in (*zip(realy.REGIONS, expected.T, strict=True), ("all", expected.mean(1))):
+        np.testing.assert_allclose(mean[column], [errors.mean(), errors.min(), errors.max()])
+    x, y = outcome.figures["regions"].axes[0].lines[-1].get_data()
+    np.testing.assert_allclose(np.interp([mean["all"].value, x[-1]], x, y), [50, 100])
+
+
+def test_the_millimetres_of_a_scan_are_in_the_line_of_its_number(tmp_path):
+    path = tmp_path / "metrical_scale.txt"
+    assert realy._millimetres(path, ["1", "x"]) == {"1": 1.0, "x": 1.0}
+    path.write_text("2.5\n8.0\n4.0\n")
+    assert realy._millimetres(path, ["1", "3"]) == {"1": 2.5, "3": 4.0}
+    for wrong in ("0", "4", "x"):
+        with pytest.raises(ValueError, match=f"metrical_scale.txt: found 3 lines and the scan {wrong}, expected scans"):
+            realy._millimetres(path, ["1", wrong])
+    for wrong in ("0", "-1", "nan", "inf"):
+        path.write_text(f"2.5\n{wrong}\n")
+        with pytest.raises(ValueError, match="metrical_scale.txt: line 2: found .*, expected a length in millimetres"):
+            realy._millimetres(path, ["1", "2"])
+        assert realy._millimetres(path, ["1"]) == {"1": 2.5}
+
+
 def of_realy(vertices, triangles, region, predicted, true, rate):
     """The authors' rICP, step by step."""
     predicted, true = np.vstack([predicted] * int(rate)), np.vstack([true] * int(rate))
@@ -207,14 +323,15 @@ def of_realy(vertices, triangles, region, predicted, true, rate):
     return vertices
 
 
-@pytest.mark.parametrize("region", ["nose", "cheek"])
-def test_the_alignment_onto_a_region_is_the_authors(face, regions, keypoints, region):
+@pytest.mark.parametrize("region, share", [("nose", 1.0), ("mouth", 1.0), ("forehead", 1.0), ("cheek", 0.25)])
+def test_the_alignment_onto_a_region_is_the_authors(face, regions, keypoints, region, share):
     turned = Similarity(Rotation.from_rotvec([0.03, -0.05, 0.02]).as_matrix(), np.array([1.0, -2, 1.5]), 1.02)
     vertices = turned.apply(face[0]) / 8
     rows = keypoints[list(realy.RIGID_KEYPOINTS[region])]
     scan, true = regions[region][0] / 8, face[0][rows] / 8
-    expected = of_realy(vertices, face[1], scan, vertices[rows], true, realy.SHARE[region] * len(scan) / len(true))
-    motion = onto_region(Surface(vertices, face[1]), scan, true, vertices[rows], share=realy.SHARE[region])
+    predicted = vertices[rows] + [0, 0, 0.2]  # so that what they weigh matters
+    expected = of_realy(vertices, face[1], scan, predicted, true, share * len(scan) / len(true))
+    motion = onto_region(Surface(vertices, face[1]), scan, true, predicted, share=realy.SHARE[region])
     np.testing.assert_allclose(motion.apply(vertices), expected, atol=2e-3)
     assert np.abs(expected - vertices).max() > 0.1
 
@@ -249,3 +366,5 @@ def test_realy_names_what_is_wrong(tmp_path, face, regions, keypoints):
     told("2: found no cheek, expected nose, mouth, forehead, cheek")
     (tmp_path / "truth" / realy.SCANS / "2" / "chin.obj").write_text("")
     told("chin.obj: found the name '2/chin', expected ID/REGION")
+    (tmp_path / "truth" / realy.SCANS / "2" / "chin.obj").rename(tmp_path / "truth" / realy.SCANS / "nose.obj")
+    told("nose.obj: found the name 'nose', expected ID/REGION")

@@ -166,6 +166,12 @@ def test_lfw(tmp_path):
     assert pairs.fold.tolist() == 6 * [0] + 6 * [1]
     assert (pairs.first[7], pairs.second[7]) == ("Ann_1/Ann_1_0002", "Ann_1/Ann_1_0012")
     assert (pairs.first[9], pairs.second[9]) == ("Ann_1/Ann_1_0001", "Bob/Bob_0001")
+    (tmp_path / "pairs.txt").write_text("\n".join(line.replace("\t", " ") for line in lines))
+    spaced = read_pairs(tmp_path / "pairs.txt")
+    assert spaced.first == pairs.first and spaced.second == pairs.second
+    (tmp_path / "pairs.txt").write_text("\n".join(["3", *lines[1:7]]))  # as of the development sets
+    with pytest.raises(ValueError, match="found one fold, expected at least two"):
+        read_pairs(tmp_path / "pairs.txt")
     (tmp_path / "pairs.txt").write_text("\n".join(lines[:-1]))
     with pytest.raises(ValueError, match="found 11 pairs, expected 2 x 2 x 3"):
         read_pairs(tmp_path / "pairs.txt")
@@ -190,8 +196,16 @@ def test_cfp(tmp_path):
     assert pairs.second[1] == "../Data/Images/002/profile/01.jpg"
     keys = [f"{k:03d}/{kind}/01" for k in (1, 2) for kind in ("frontal", "profile")]
     assert resolve(pairs.names, keys, "x")[pairs.second[1]] == "002/profile/01"
-    (protocol / "Split" / "FP" / "01" / "same.txt").write_text("1,9\n")
-    with pytest.raises(ValueError, match="same.txt: found '1,9', expected numbers of photos"):
+    assert read_pairs(protocol).first == pairs.first
+    for wrong in ("1,9", "9,1"):
+        (protocol / "Split" / "FP" / "01" / "same.txt").write_text(f"{wrong}\n")
+        with pytest.raises(ValueError, match=f"same.txt: found '{wrong}', expected numbers of photos"):
+            read_pairs(tmp_path)
+    (protocol / "Pair_list_P.txt").write_text("1 ../Data/Images/001/profile/01.jpg 2\n")
+    with pytest.raises(ValueError, match="Pair_list_P.txt: line 1: found '1 .* 2', expected `number photo`"):
+        read_pairs(tmp_path)
+    (protocol / "Pair_list_P.txt").unlink()
+    with pytest.raises(ValueError, match="Protocol: found no Pair_list_P.txt, expected the protocol of CFP"):
         read_pairs(tmp_path)
 
 
@@ -205,9 +219,11 @@ def test_ytf(tmp_path):
         "1, 1, Ann/0, Ann/3, 1, 1\n1, 2, Ann/0, Bob/1, 0, 0\n"
         "2, 1, Bob/1, Bob/2, 0, 1, 0\n2, 2, Bob/2, Ann/3, 1, 0, 1\n")
     np.testing.assert_array_equal(read_pairs(tmp_path / "corrected.txt").same, pairs.same)
-    (tmp_path / "short.txt").write_text("1, 1, Ann/0, 1\n")
-    with pytest.raises(ValueError, match="line 1: found '1, 1, Ann/0, 1', expected `split, pair"):
-        read_pairs(tmp_path / "short.txt")
+    assert pairs.first == ("Ann/0", "Ann/0", "Bob/1", "Bob/2") and pairs.second == ("Ann/3", "Bob/1", "Bob/2", "Ann/3")
+    for line in ("1, 1, Ann/0, 1", "x, 1, Ann/0, Ann/3, 1", "1, 1, Ann/0, Ann/3, yes"):
+        (tmp_path / "wrong.txt").write_text(f"1, 1, Ann/0, Ann/3, 1\n{line}\n")
+        with pytest.raises(ValueError, match=f"line 2: found '{line}', expected `split, pair"):
+            read_pairs(tmp_path / "wrong.txt")
     frames = {"f/Ann/0/0.1.jpg": np.array([2.0, 0]), "f/Ann/0/0.4.jpg": np.array([3.0, 0]),
               "f/Ann/0/0.2.jpg": np.array([0, 5.0]), "f/Ann/0/0.3.jpg": None,
               "Ann/3": np.array([1.0, 1]), "f/Bob/1/1.jpg": None, "Bob/2": np.array([3.0, 1])}
@@ -223,11 +239,17 @@ def test_labelled_pairs_in_tenths(tmp_path):
     pairs = read_pairs(tmp_path / "agedb_30_pair.txt")
     assert np.bincount(pairs.fold).tolist() == [5, 5, 5, 4, 4, 4, 4, 4, 4, 4]  # as sklearn's KFold without shuffling
     assert pairs.same.tolist() == [k % 2 == 1 for k in range(43)] and pairs.kind == "agedb_30_pair in tenths"
-    (tmp_path / "agedb_30_pair.txt").write_text("a.jpg b.jpg yes\n")
-    with pytest.raises(ValueError, match="line 1: found 'a.jpg b.jpg yes'"):
-        read_pairs(tmp_path / "agedb_30_pair.txt")
-    (tmp_path / "agedb_30_pair.txt").write_text("a.jpg b.jpg 1\nc.jpg d.jpg 1\n")
-    with pytest.raises(ValueError, match="fold 1: found 1 pairs of one person among 1, expected both kinds"):
+    assert (pairs.first[7], pairs.second[7]) == ("7.jpg", "57.jpg")
+    for line in ("a.jpg b.jpg yes", "a.jpg 1", "a.jpg b.jpg c.jpg 1"):
+        (tmp_path / "agedb_30_pair.txt").write_text(f"{line}\n")
+        with pytest.raises(ValueError, match=f"line 1: found '{line}'"):
+            read_pairs(tmp_path / "agedb_30_pair.txt")
+    for label, same in ((1, 1), (0, 0), (-1, 0)):
+        (tmp_path / "agedb_30_pair.txt").write_text(f"a.jpg b.jpg {label}\nc.jpg d.jpg {label}\n")
+        with pytest.raises(ValueError, match=f"fold 1: found {same} pairs of one person among 1, expected both kinds"):
+            read_pairs(tmp_path / "agedb_30_pair.txt")
+    (tmp_path / "agedb_30_pair.txt").write_text("\n\n")
+    with pytest.raises(ValueError, match="agedb_30_pair.txt: an empty file, expected pairs"):
         read_pairs(tmp_path / "agedb_30_pair.txt")
 
 

@@ -62,14 +62,14 @@ def test_tar_at_far_is_what_counting_over_every_threshold_gives(pairs, far):
     scores, same = pairs
     expected = max(np.mean(scores[same] >= t) for t in [*np.unique(scores), np.inf]
                    if np.mean(scores[~same] >= t) <= far)
-    assert recognition.tar_at_far(*pairs, far) == expected
+    assert recognition.tar_at_far(*recognition.roc(scores, same)[:2], far) == expected
 
 
 def test_a_tie_of_genuine_and_impostor_pairs_is_accepted_or_refused_whole():
-    scores, same = np.array([3.0, 2, 2, 1]), np.array([True, True, False, False])
-    assert recognition.tar_at_far(scores, same, 0.0) == 0.5
-    assert recognition.tar_at_far(scores, same, 0.49) == 0.5
-    assert recognition.tar_at_far(scores, same, 0.5) == 1.0
+    far, tar, _ = recognition.roc(np.array([3.0, 2, 2, 1]), np.array([True, True, False, False]))
+    assert recognition.tar_at_far(far, tar, 0.0) == 0.5
+    assert recognition.tar_at_far(far, tar, 0.49) == 0.5
+    assert recognition.tar_at_far(far, tar, 0.5) == 1.0
 
 
 def test_equal_error_rate_of_two_normals_is_the_normal_tail(rng):

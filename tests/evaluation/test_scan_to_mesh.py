@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import trimesh
+from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
 from sfm_jax.evaluation.scan_to_mesh import (
@@ -40,6 +41,15 @@ def ball(radius=50.0, subdivisions=4):
     return np.asarray(mesh.vertices), np.asarray(mesh.faces)
 
 
+def test_the_seven_landmarks_are_corners_of_eyes_and_mouth_and_the_base_of_the_nose(face):
+    """As they lie on a face whose right is at negative x."""
+    x = face[0][load_default(0).topology.landmarks, 0]
+    right, left, mouth = range(36, 42), range(42, 48), range(48, 60)
+    corners = [end(part, key=lambda number: x[number]) for part in (right, left, mouth) for end in (min, max)]
+    base = min(range(31, 36), key=lambda number: abs(x[number]))
+    assert NOW_LANDMARKS == (*corners[:4], base, *corners[4:])
+
+
 def test_now_of_the_scan_itself_is_zero_in_any_unit_and_place(face):
     vertices, triangles, landmarks = face
     motion = somewhere(0.001)
@@ -70,6 +80,27 @@ def test_now_of_a_mesh_off_by_a_millimetre_along_its_normals():
     np.testing.assert_allclose(aligned.motion.scale, 50 / 51, rtol=1e-4)
 
 
+def test_the_alignment_minimises_over_all_points_with_scale():
+    """Of a noisy sphere: SciPy's least squares over its middle and radius. A quarter of the points says otherwise."""
+    rng = np.random.default_rng(0)
+    points, (mesh, triangles) = ball(50.0)[0], ball(51.0, subdivisions=5)
+    scan = points * (1 + rng.normal(size=len(points)) / 20)[:, None]
+    landmarks = np.array([[-90.0, 20, 0], [-30, 20, 0], [30, 20, 0], [90, 20, 0], [0, -20, 0], [-40, -60, 9],
+                          [40, -60, 0]])
+    fit = least_squares(lambda p: np.linalg.norm(scan - p[:3], axis=1) - p[3], [0, 0, 0, 50.0])
+    expected = np.abs(fit.fun)
+    found = now_errors(scan, landmarks, mesh, triangles, landmarks)
+    micc = micc_errors(scan, np.zeros(3), Surface(mesh, triangles), IDENTITY)
+    for each in (found, micc):
+        np.testing.assert_allclose(each.motion.scale, fit.x[3] / 51, rtol=5e-4)
+        np.testing.assert_allclose(each.motion.translation, fit.x[:3], atol=0.02)
+        np.testing.assert_allclose(each.distances, expected, atol=0.1)
+    kept = now_errors(scan, landmarks, mesh, triangles, landmarks, metrical=True)
+    assert kept.motion.scale == 1
+    np.testing.assert_allclose(kept.distances.mean(), np.abs(np.linalg.norm(scan - fit.x[:3], axis=1) - 51).mean(),
+                               atol=0.02)
+
+
 def test_now_crops_as_the_official_code():
     eyes, rest = [[-45.0, 0, 0], [-15, 0, 0], [15, 0, 0], [45, 0, 0]], [[0, -50, 20], [-25, -80, 0], [25, -80, 0]]
     landmarks = np.array(eyes + rest)
@@ -87,7 +118,7 @@ def test_faces_with_an_expression_are_refused(face):
     with pytest.raises(ValueError, match="expression: found a code of 0.2, expected 0"):
         now_errors(vertices, landmarks, vertices, triangles, landmarks, expression=expression)
     with pytest.raises(ValueError, match="expression"):
-        micc_errors(vertices, landmarks[4], vertices, triangles, IDENTITY, expression=expression)
+        micc_errors(vertices, landmarks[4], Surface(vertices, triangles), IDENTITY, expression=expression)
 
 
 def test_wrong_landmarks_and_units_are_named(face):
@@ -109,14 +140,15 @@ def test_micc_measures_across_the_plane_and_within_the_crop(face):
     tip = vertices[load_default(0).topology.landmarks[30]]
     motion = somewhere(0.5)
     start = similarity_between(motion.apply(landmarks), landmarks, scale=True)
-    found = micc_errors(vertices, tip, motion.apply(vertices), triangles, start)
+    found = micc_errors(vertices, tip, Surface(motion.apply(vertices), triangles), start)
     assert found.distances.max() < 1e-5
     assert np.linalg.norm(vertices[found.rows] - tip, axis=1).max() <= 95 < np.linalg.norm(vertices - tip, axis=1).max()
     # Points beside a flat square: their distance to it is not 0, the distance to its plane is.
     corners = np.array([[0.0, 0, 0], [100, 0, 0], [100, 100, 0], [0, 100, 0]])
     grid = np.stack(np.meshgrid(np.linspace(-5, 105, 40), np.linspace(-5, 105, 40)), -1).reshape(-1, 2)
     points = np.column_stack([grid, np.zeros(len(grid))])
-    flat = micc_errors(points, np.array([50.0, 50, 0]), corners, np.array([[0, 1, 2], [0, 2, 3]]), IDENTITY)
+    square = Surface(corners, np.array([[0, 1, 2], [0, 2, 3]]))
+    flat = micc_errors(points, np.array([50.0, 50, 0]), square, IDENTITY)
     assert flat.distances.max() < 1e-6
 
 
@@ -143,6 +175,24 @@ def test_completeness_is_the_share_that_is_there():
     assert found.chamfer < 0.05
     with pytest.raises(ValueError, match="are the meshes aligned"):
         surface_errors((vertices + 500, triangles), (vertices, triangles))
+
+
+def test_chamfer_is_the_mean_of_both_ways_over_what_is_within_reach():
+    """Shells 0, 9 and 11 mm off a ball, on either side: areas go with squared radii; completeness is of the truth."""
+    radii = np.array([60.0, 69, 71])
+    (vertices, triangles), areas = ball(60.0, 3), radii**2
+    shells = np.concatenate([vertices * radius / 60 for radius in radii])
+    together = shells, np.concatenate([triangles + k * len(vertices) for k in range(3)])
+    chamfer = 9 * areas[1] / areas[:2].sum() / 2
+    for predicted, truth, complete in ((together, (vertices, triangles), 1.0),
+                                       ((vertices, triangles), together, areas[:2].sum() / areas.sum())):
+        found = surface_errors(predicted, truth, samples=3000)
+        np.testing.assert_allclose(found.chamfer, chamfer, atol=0.15)
+        np.testing.assert_allclose(found.completeness, complete, atol=0.03)
+    # A patch so small that no sample of the truth is near it.
+    corners, triangle = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]), np.array([[0, 1, 2]])
+    with pytest.raises(ValueError, match="no point is within 1 of the truth"):
+        surface_errors((corners, triangle), (1000 * corners, triangle), reach=1.0, samples=500)
 
 
 @pytest.fixture(scope="module")
@@ -182,3 +232,28 @@ def test_a_region_knows_what_closest_points_do_not(face, nose):
     truth = np.linalg.norm(motion.apply(longer(region)) - region, axis=1).mean()
     closest = surface.closest(motion.undo(region)).distances.mean()
     assert closest < 0.85 * found.distances.mean() and found.distances.mean() < truth
+
+
+def test_a_regions_field_is_the_least_squares_one():
+    """Rough ground above a plane, on which closest points are feet, and two keypoints: dense least squares, where a
+    vertex weighs 1, a keypoint 50, and a vertex's distance from the mean of its neighbours 50."""
+    rng, side = np.random.default_rng(0), 6
+    corner = np.arange(side * side).reshape(side, side)[:-1, :-1].ravel()
+    triangles = np.concatenate([np.stack([corner, corner + 1, corner + side], 1),
+                                np.stack([corner + 1, corner + side + 1, corner + side], 1)])
+    ground = np.stack([*np.meshgrid(np.arange(side), np.arange(side)), np.zeros((side, side))], -1).reshape(-1, 3) * 4.0
+    ground += rng.normal(size=ground.shape)
+    plane = Surface(np.array([[-99.0, -99, 0], [199, -99, 0], [-99, 199, 0]]), np.array([[0, 1, 2]]))
+    rows, motion = [14, 21], somewhere()
+    wanted = ground[rows] * [1, 1, 0] + [[3.0, 0, 0], [0, -2, 0]]
+    found = region_errors(motion.apply(ground), triangles, motion.apply(ground[rows]), plane, wanted, motion)
+    umbrella = np.eye(len(ground))
+    for row in range(len(ground)):
+        neighbours = np.setdiff1d(triangles[(triangles == row).any(1)], row)
+        umbrella[row, neighbours] = -1 / len(neighbours)
+    unit = np.eye(len(ground))
+    targets = np.r_[ground * [0, 0, -1], np.sqrt(50) * (wanted - ground[rows]), np.zeros_like(ground)]
+    field = np.linalg.lstsq(np.r_[unit, np.sqrt(50) * unit[rows], np.sqrt(50) * umbrella], targets, rcond=None)[0]
+    places = (ground + field) * [1, 1, 0]
+    np.testing.assert_allclose(found.places, motion.apply(places), atol=1e-6)
+    np.testing.assert_allclose(found.distances, np.linalg.norm(places - ground, axis=1), atol=1e-6)

@@ -17,9 +17,9 @@ from sfm_jax.inference.detail_encoder import Detailed
 from sfm_jax.inference.export import read_displacement
 from sfm_jax.morphable.default import load_default
 from sfm_jax.tasks import create_task
-from sfm_jax.tasks.detail import true_face
 from sfm_jax.tasks.detail_measures import _scores, _summary
 from sfm_jax.tasks.finished import load_encoder
+from sfm_jax.tasks.photo_data import true_face
 from sfm_jax.training.loop import train
 from sfm_jax.training.workdir import open_workdir
 

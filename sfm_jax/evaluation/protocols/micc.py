@@ -37,7 +37,7 @@ from sfm_jax.evaluation.protocols.meshes import (
 from sfm_jax.evaluation.protocols.outcome import Estimate, Outcome, Row
 from sfm_jax.evaluation.scan_to_mesh import MICC_RADIUS, NOW_LANDMARKS, cumulative_curve, micc_errors
 from sfm_jax.geometry.closest_point import Surface
-from sfm_jax.geometry.icp import similarity_between
+from sfm_jax.geometry.icp import Similarity, similarity_between
 
 NOSE_TIP = 30
 REPORTED = {"Deep3D's": "rms mm", "GANFIT's": "both ways mm"}
@@ -68,14 +68,15 @@ def evaluate(truth: str | Path, predictions: str | Path, name: str = "prediction
         landmarks = read_landmarks(mesh, unit=unit)
         check_order(landmarks, places[:-1], files[one])
         start = similarity_between(landmarks, places[:-1], scale=True)
+        surface = Surface(mesh.vertices, mesh.triangles)
         try:
-            found = micc_errors(scan.vertices, places[-1], mesh.vertices, mesh.triangles, start)
+            found = micc_errors(scan.vertices, places[-1], surface, start)
         except ValueError as error:
             raise ValueError(f"{files[one]}: {error}") from None
         distances.append(found.distances)
         samples.append({"name": one, "person": person[one], "scenario": one[len(person[one]) + 1:],
                         "points": len(found.distances), "rms mm": float(np.sqrt(np.square(found.distances).mean())),
-                        "both ways mm": both_ways(found.motion.apply(mesh.vertices), mesh.triangles, scan, places[-1]),
+                        "both ways mm": both_ways(surface, found.motion, scan, places[-1]),
                         "scale": float(found.motion.scale),
                         "converged": int(found.report.converged)})
     scenarios = np.array([sample["scenario"] for sample in samples])
@@ -92,21 +93,24 @@ def evaluate(truth: str | Path, predictions: str | Path, name: str = "prediction
     return Outcome("micc", title, COLUMNS, tuple(rows), tuple(samples), published.MICC, (), {"cumulative": curve})
 
 
-def both_ways(vertices: np.ndarray, triangles: np.ndarray, scan: Mesh, tip: np.ndarray) -> float:
-    """GANFIT's distance of an aligned mesh, [V, 3] and [F, 3], and a scan with the tip [3] of its nose, in mm."""
+def both_ways(surface: Surface, motion: Similarity, scan: Mesh, tip: np.ndarray) -> float:
+    """GANFIT's distance of a mesh, aligned by `motion`, and a scan with the tip [3] of its nose, in the scan's mm."""
+    vertices = motion.apply(surface.vertices)
     own_tip = vertices[np.linalg.norm(vertices - tip, axis=1).argmin()]
-    there = _one_way(_cropped(scan.vertices, tip), Surface(vertices, triangles))
-    return (there + _one_way(_cropped(vertices, own_tip), Surface(scan.vertices, scan.triangles))) / 2
+    # In the mesh's own axes: what was learned there of its triangles is used again.
+    there = motion.scale * _one_way(motion.undo(_cropped(scan.vertices, tip)), surface, STILL / motion.scale)
+    back = _one_way(_cropped(vertices, own_tip), Surface(scan.vertices, scan.triangles), STILL)
+    return (there + back) / 2
 
 
 def _cropped(points, tip):
     return points[np.linalg.norm(points - tip, axis=1) < MICC_RADIUS]
 
 
-def _one_way(points, surface):
+def _one_way(points, surface, still):
     """Mean distance of points [n, 3] to a surface onto which they are moved with scale."""
     closest, before = surface.closest(points), np.inf
-    while before - (mean := float(closest.distances.mean())) > STILL:
+    while before - (mean := float(closest.distances.mean())) > still:
         before = mean
         points = similarity_between(points, closest.points, scale=True).apply(points)
         closest = surface.closest(points)

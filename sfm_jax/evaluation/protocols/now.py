@@ -17,13 +17,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sfm_jax.atomic_files import atomic_write
 from sfm_jax.evaluation import figures
 from sfm_jax.evaluation.protocols import meshes, published
 from sfm_jax.evaluation.protocols.bootstrap import interval
 from sfm_jax.evaluation.protocols.matching import common_names, files_by_name, lines_of, listed
 from sfm_jax.evaluation.protocols.meshes import MESH_SUFFIXES, Mesh, read_landmarks, read_mesh, read_points
 from sfm_jax.evaluation.protocols.outcome import Estimate, Outcome, Row
-from sfm_jax.evaluation.protocols.table import written
 from sfm_jax.evaluation.scan_to_mesh import NOW_LANDMARKS, cumulative_curve, now_errors, summary
 
 CHALLENGES = {"multiview_neutral": "neutral", "multiview_expressions": "expression",
@@ -149,8 +149,10 @@ def write_prediction(folder: str | Path, name: str, vertices: np.ndarray, triang
     if landmarks.shape != (len(NOW_LANDMARKS), 3):
         raise ValueError(f"{path}: found landmarks of shape {landmarks.shape}, expected ({len(NOW_LANDMARKS)}, 3)")
     mesh = trimesh.Trimesh(vertices, triangles, process=False)
-    written(path, lambda partial: mesh.export(partial))
-    written(path.with_suffix(".npy"), lambda partial: np.save(partial, landmarks))
+    with atomic_write(path) as partial:
+        mesh.export(partial, file_type="ply")
+    with atomic_write(path.with_suffix(".npy")) as partial, open(partial, "wb") as file:
+        np.save(file, landmarks)
     return path
 
 

@@ -4,11 +4,11 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from sfm_jax.atomic_files import atomic_write
 from sfm_jax.evaluation.protocols.bootstrap import LEVEL
 from sfm_jax.evaluation.protocols.outcome import Estimate, Outcome, Row
 
@@ -25,22 +25,12 @@ def write(outcome: Outcome, out: str | os.PathLike) -> list[Path]:
     texts = {"table.md": markdown(outcome), "table.tex": latex(outcome), "table.csv": table_csv(outcome),
              "outcome.json": as_json(outcome), "per_sample.csv": samples_csv(outcome)}
     for name, text in texts.items():
-        written(out / name, lambda partial, text=text: partial.write_text(text, encoding="utf-8"))
+        with atomic_write(out / name) as partial:
+            partial.write_text(text, encoding="utf-8")
     for name, figure in outcome.figures.items():
-        written(out / f"{name}.png",
-                lambda partial, figure=figure: figure.savefig(partial, format="png", dpi=DPI, facecolor=PAPER))
+        with atomic_write(out / f"{name}.png") as partial:
+            figure.savefig(partial, format="png", dpi=DPI, facecolor=PAPER)
     return [out / name for name in (*texts, *(f"{name}.png" for name in outcome.figures))]
-
-
-def written(path: Path, write_to: Callable[[Path], object]) -> Path:
-    """The path, after write_to(a temporary name beside it) and a renaming."""
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    try:
-        write_to(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
 
 
 def markdown(outcome: Outcome) -> str:

@@ -135,7 +135,7 @@ def _estimates(scores, pairs, correct, seed):
 
     def over_all(rows):
         far, tar, _ = roc(scores[rows], pairs.same[rows])
-        accepted = [tar[far <= rate * (1 + 1e-12)].max() for rate in RATES]  # ratios of counts: whatever the rounding
+        accepted = [recognition.tar_at_far(far, tar, rate) for rate in RATES]
         return 100 * np.array([correct[rows].mean(), *accepted, recognition.equal_error_rate(far, tar),
                                np.trapezoid(tar, far)])
 

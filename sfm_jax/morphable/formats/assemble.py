@@ -70,14 +70,7 @@ def assemble(
     if len(expression_names) != len(expression):
         raise ValueError(f"{path}: expression names: found {len(expression_names)}, expected {len(expression)}")
     triangles = _indices(path, "triangles", triangles, count)
-    if uv is None:
-        uv, uv_triangles = np.zeros((0, 2)), np.zeros((0, 3), np.int32)
-    else:
-        uv = _places(path, uv)
-        uv_triangles = triangles if uv_triangles is None else uv_triangles
-        uv_triangles = _indices(path, "uv_triangles", uv_triangles, len(uv))
-        if len(uv_triangles) != len(triangles):
-            raise ValueError(f"{path}: uv_triangles: found {len(uv_triangles)}, expected {len(triangles)}")
+    uv, uv_triangles = _texture(path, uv, uv_triangles, triangles)
     landmarks = np.zeros(0, np.int32) if landmarks is None else _landmarks(path, landmarks, count)
 
     if millimetres != 1:
@@ -90,7 +83,7 @@ def assemble(
         contour_lines = slide_lines(mean, landmarks) if len(landmarks) else np.zeros((0, 1), np.int32)
     albedo_mean, albedo_basis = albedo or (np.broadcast_to(SKIN, (count, 3)), np.zeros((0, count, 3), np.float32))
     topology = Topology(
-        triangles=triangles, uv=np.array(uv, np.float32), uv_triangles=uv_triangles, landmarks=landmarks,
+        triangles=triangles, uv=uv, uv_triangles=uv_triangles, landmarks=landmarks,
         contour_lines=np.asarray(contour_lines, np.int32), region_names=(), regions=np.zeros((0, count), np.float32),
         symmetry=mirror_images(mean, landmarks))
     return MorphableModel(
@@ -125,14 +118,14 @@ def unit_factor(unit: str) -> float:
 def check_size(path: str | os.PathLike, mean: Float[np.ndarray, "V 3"], landmarks: Int[np.ndarray, " L"]) -> None:
     """ValueError unless mean [V, 3] is as large as faces are in mm; it names the factor that would make it so."""
     if len(landmarks):
-        size, (low, high), what = np.linalg.norm(mean[landmarks[36]] - mean[landmarks[45]]), EYES_APART, \
-            "between the outer corners of the eyes"
+        (low, high), what = EYES_APART, "between the outer corners of the eyes"
+        size = np.linalg.norm(mean[landmarks[36]] - mean[landmarks[45]])
     else:
-        size, (low, high), what = np.ptp(mean, axis=0).max(), EXTENT, "along its longest side"
+        (low, high), what = EXTENT, "along its longest side"
+        size = np.ptp(mean, axis=0).max()
     if low <= size <= high:
         return
-    factors = {1000 * 10.0**power: unit for unit, power in (("m", 0), ("dm", -1), ("cm", -2), ("um", -6))}
-    fitting = [f"multiply by {factor:g}, as if in {unit}" for factor, unit in factors.items()
+    fitting = [f"multiply by {factor:g}, as if in {unit}" for unit, factor in UNITS.items()
                if low <= factor * size <= high]
     raise ValueError(f"{path}: the mean face measures {size:.4g} {what}, expected {low:g} to {high:g} mm"
                      + (f" ({fitting[0]})" if fitting else ""))
@@ -171,11 +164,18 @@ def _vertices(path, key, values, count=None):
     return _finite(path, key, values)
 
 
-def _places(path, values):
-    values = numbers(path, "uv", values)
-    if values.ndim != 2 or values.shape[1] != 2:
-        raise ValueError(f"{path}: uv: shape {values.shape}, expected [places, 2]")
-    return _finite(path, "uv", values)
+def _texture(path, uv, uv_triangles, triangles):
+    """uv [U, 2] and its triangles [F, 3], which are those of the mesh if there are none; empty without UVs."""
+    if uv is None:
+        return np.zeros((0, 2), np.float32), np.zeros((0, 3), np.int32)
+    uv = numbers(path, "uv", uv)
+    if uv.ndim != 2 or uv.shape[1] != 2:
+        raise ValueError(f"{path}: uv: shape {uv.shape}, expected [places, 2]")
+    uv = _finite(path, "uv", uv)
+    uv_triangles = _indices(path, "uv_triangles", triangles if uv_triangles is None else uv_triangles, len(uv))
+    if len(uv_triangles) != len(triangles):
+        raise ValueError(f"{path}: uv_triangles: found {len(uv_triangles)}, expected {len(triangles)}")
+    return uv, uv_triangles
 
 
 def _basis(path, key, values, count):

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sfm_jax.array_files import one_line
+from sfm_jax.atomic_files import atomic_write
 
 
 def read_bytes(path: str | os.PathLike) -> bytes:
@@ -18,16 +19,12 @@ def read_bytes(path: str | os.PathLike) -> bytes:
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
-    """Write under a temporary name, then rename. ValueError if that cannot be done."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    """Write all of it or nothing. ValueError if that cannot be done."""
     try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
+        with atomic_write(path) as partial:
+            partial.write_bytes(content)
     except OSError as error:
         raise ValueError(f"{path}: cannot be written ({error.strerror})") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def need(path: str | os.PathLike, arrays: Mapping, *keys: str) -> list:

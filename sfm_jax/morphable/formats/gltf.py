@@ -9,6 +9,7 @@ import json
 import os
 import struct
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,6 +31,42 @@ def load_gltf(path: str | os.PathLike) -> MorphableModel:
     Raises:
       ValueError: naming the file and the part that is missing or wrong.
     """
+    parts = _read(path)
+    moves = np.stack([parts.positions, *parts.targets])  # [1 + targets, rows, 3]
+    fresh = np.append(True, (moves[:, 1:] != moves[:, :-1]).any((0, 2)))
+    vertex = np.cumsum(fresh) - 1  # of each row
+    mean, *components = moves[:, fresh]
+    is_identity = [name.startswith(IDENTITY) for name in parts.names]
+
+    def basis(wanted):
+        chosen = [each for each, own in zip(components, is_identity, strict=True) if own == wanted]
+        return np.reshape(chosen, (-1, len(mean), 3))
+
+    extras = parts.extras
+    return assemble(
+        path, mean=mean, triangles=vertex[parts.triangles], identity=basis(True), expression=basis(False),
+        expression_names=[name for name, own in zip(parts.names, is_identity, strict=True) if not own],
+        uv=parts.uv, uv_triangles=None if parts.uv is None else parts.triangles,
+        **{key: vertex[rows] for key, rows in parts.rows.items()}, millimetres=UNITS["m"],
+        name=str(extras.get("name", Path(path).stem)), source=str(extras.get("source", f"glTF {Path(path).name}")),
+        licence=str(extras.get("licence", NO_LICENCE)))
+
+
+class _Parts(NamedTuple):
+    """positions [rows, 3], triangles [F, 3], uv [rows, 2] or None; targets, each [rows, 3], and their names; rows, by
+    what they mark (landmarks, contour lines); extras: ours."""
+
+    positions: np.ndarray
+    triangles: np.ndarray
+    uv: np.ndarray | None
+    targets: list[np.ndarray]
+    names: list[str]
+    rows: dict[str, np.ndarray]
+    extras: dict
+
+
+def _read(path) -> _Parts:
+    """The parts of the first primitive of a .glb's first mesh, which fit together."""
     content, binary = unpack_glb(path, read_bytes(path))
     try:
         mesh = content["meshes"][0]
@@ -45,8 +82,8 @@ def load_gltf(path: str | os.PathLike) -> MorphableModel:
         targets = [accessors.array(target["POSITION"]) for target in primitive.get("targets", [])]
         names = extras.get("targetNames") or [f"target {i + 1}" for i in range(len(targets))]
         names, extras = [str(name) for name in names], extras.get(EXTRAS) or {}
-        lists = {key: integers(path, f"extras: {key}", extras[key]) for key in ("landmarks", "contour_lines")
-                 if np.size(extras.get(key, ()))}
+        rows = {key: integers(path, f"extras: {key}", extras[key]) for key in ("landmarks", "contour_lines")
+                if np.size(extras.get(key, ()))}
     except (KeyError, IndexError) as error:
         raise ValueError(f"{path}: not a glTF mesh of triangles: {error} is missing") from None
     except (TypeError, AttributeError, OverflowError) as error:  # JSON of other kinds than glTF has
@@ -56,26 +93,12 @@ def load_gltf(path: str | os.PathLike) -> MorphableModel:
     if len(names) != len(targets) or any(target.shape != positions.shape for target in targets):
         raise ValueError(f"{path}: {len(names)} target names for {len(targets)} targets, expected as many, of "
                          f"{len(positions)} rows each")
-    for key, rows in lists.items():
-        if rows.min() < 0 or rows.max() >= len(positions):
-            raise ValueError(f"{path}: extras: {key}: {rows.min()}..{rows.max()}, expected 0..{len(positions) - 1}")
-    moves = np.stack([positions, *targets])  # [1 + targets, rows, 3]
+    for key, marked in rows.items():
+        if marked.min() < 0 or marked.max() >= len(positions):
+            raise ValueError(f"{path}: extras: {key}: {marked.min()}..{marked.max()}, expected 0..{len(positions) - 1}")
     if triangles.min() < 0 or triangles.max() >= len(positions):
         raise ValueError(f"{path}: indices {triangles.min()}..{triangles.max()}, expected 0..{len(positions) - 1}")
-    fresh = np.append(True, (moves[:, 1:] != moves[:, :-1]).any((0, 2)))
-    vertex = np.cumsum(fresh) - 1  # of each row
-    mean, *components = moves[:, fresh]
-    identity = [component for name, component in zip(names, components, strict=True) if name.startswith(IDENTITY)]
-    expression = [component for name, component in zip(names, components, strict=True) if not name.startswith(IDENTITY)]
-    rows = {key: vertex[places] for key, places in lists.items()}
-    shape = (0, len(mean), 3)
-    return assemble(
-        path, mean=mean, triangles=vertex[triangles], identity=np.reshape(identity, (-1, *shape[1:])),
-        expression=np.reshape(expression, (-1, *shape[1:])),
-        expression_names=[name for name in names if not name.startswith(IDENTITY)],
-        uv=uv, uv_triangles=None if uv is None else triangles, **rows, millimetres=UNITS["m"],
-        name=str(extras.get("name", Path(path).stem)), source=str(extras.get("source", f"glTF {Path(path).name}")),
-        licence=str(extras.get("licence", NO_LICENCE)))
+    return _Parts(positions, triangles, uv, targets, names, rows, extras)
 
 
 def unpack_glb(path: str | os.PathLike, data: bytes) -> tuple[dict, bytes]:

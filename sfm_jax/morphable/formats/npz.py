@@ -1,4 +1,4 @@
-"""Our own npz, and any other npz with a mean, bases and triangles under whatever names."""
+"""An npz with a mean, bases and triangles under whatever names. (Our own is read by `MorphableModel.load`.)"""
 
 import os
 from collections.abc import Mapping
