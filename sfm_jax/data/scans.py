@@ -24,6 +24,7 @@ from sfm_jax.morphable.model import MorphableModel
 
 # Deformation fields and noise are of the scanner, the same for every source: only their mixture is the scan's own.
 CAPTURE_SEED = 20240
+MOST_HOLES = 4096  # that are remembered: 100 MB of a mesh of 57 000 vertices
 MESH_SUFFIXES = (".obj", ".ply", ".npz")
 
 
@@ -67,7 +68,7 @@ class PopulationScans:
     def __init__(self, model: MorphableModel, people: np.ndarray, scans_per_person: int, capture: Capture, seed: int):
         self.persons = len(people)
         self._scans_per_person, self._capture, self._seed = scans_per_person, capture, seed
-        self._people = np.asarray(people, np.float32)
+        self._people, self._holes = np.asarray(people, np.float32), {}
         self._mean = np.asarray(model.mean)
         self._identity = np.asarray(model.identity_basis).reshape(self._people.shape[1], -1)
         bank = np.random.default_rng(CAPTURE_SEED)
@@ -120,10 +121,20 @@ class PopulationScans:
         offset = draw["noise_offset"]
         shape += self._noise[offset:offset + shape.size].reshape(shape.shape)
         for centre in draw["holes"]:
-            squared = np.einsum("vc,vc->v", away := self._mean - self._mean[centre], away)
-            near = np.flatnonzero(squared < (1.5 * c.missing_radius) ** 2)
-            blend = np.minimum(1.5 - np.sqrt(squared[near]) / c.missing_radius, 1.0)[:, None]
+            near, blend = self._hole(int(centre))
             shape[near] += blend * (self._mean[near] - shape[near])
+
+    def _hole(self, centre):
+        """The vertices [n] around one, and how much of the mean face takes their place [n, 1]: of every scan alike."""
+        if centre in self._holes:
+            return self._holes[centre]
+        away, radius = self._mean - self._mean[centre], self._capture.missing_radius
+        squared = np.einsum("vc,vc->v", away, away)
+        near = np.flatnonzero(squared < (1.5 * radius) ** 2).astype(np.int32)
+        hole = near, np.minimum(1.5 - np.sqrt(squared[near]) / radius, 1.0)[:, None]
+        if len(self._holes) < MOST_HOLES:
+            self._holes[centre] = hole
+        return hole
 
 
 def _smooth_fields(rng, mean, count):
