@@ -115,7 +115,7 @@ class PopulationScans:
 
     def _disturb(self, shape, draw):
         """Rigid error, noise and holes, in place on one scan [V, 3]."""
-        c, (x, y, z) = self._capture, draw["rotation"]
+        x, y, z = draw["rotation"]
         turn = np.array([[1.0, -z, y], [z, 1.0, -x], [-y, x, 1.0]], np.float32)  # first order: about a degree
         np.add(shape @ turn.T, draw["translation"], out=shape)
         offset = draw["noise_offset"]
