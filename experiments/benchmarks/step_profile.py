@@ -5,11 +5,7 @@
 Writes experiments/results/step_profile.{json,md} when all configs are measured. The step runs as training runs it,
 every core a device. An instruction belongs to the part whose scope (jax.named_scope) is in its name; synthetic photos
 are drawn within the step, as "input". A step's time is measured without a trace. --top prints the largest instructions.
-
-What a change of the code brings, against an OLDER checkout on the same machine, goes to results/step_costs.{json,md}:
-
-    PYTHONPATH=OLDER python experiments/benchmarks/step_profile.py --save=older.json
-    python -m experiments.benchmarks.step_profile --older=older.json
+--save=FILE keeps what is measured for step_costs.
 """
 
 import argparse
@@ -108,13 +104,6 @@ def table(values):
     return markdown_table(["config", "step, ms", "its batch on the host, ms", *PARTS], shares)
 
 
-def costs(values):
-    """The table of two codes on one machine."""
-    rows = [[name, *(f"{unit * side[name][key]:.0f}" for key, unit in (("step", 1e3), ("compile", 1))
-                     for side in (values["older"], values["newer"]))] for name in values["newer"]]
-    return markdown_table(["config", "step before, ms", "after", "compile before, s", "after"], rows)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--configs", nargs="+", default=CONFIGS)
@@ -123,7 +112,6 @@ def main():
     parser.add_argument("--set", nargs="*", default=[], help="config keys, for all")
     parser.add_argument("--devices", type=int, default=2)
     parser.add_argument("--save", type=Path, help="a .json for what is measured, instead of the results' folder")
-    parser.add_argument("--older", type=Path, help="a .json saved by older code, to compare with")
     flags = parser.parse_args()
     import jax
 
@@ -139,10 +127,6 @@ def main():
     print(table(values))
     if flags.save:
         flags.save.write_text(json.dumps(values))
-    elif flags.older:
-        older = json.loads(flags.older.read_text())["configs"]
-        values = {"machine": machine(), "older": {name: older[name] for name in rows}, "newer": rows}
-        write_result("step_costs", values, costs(values))
     elif set(rows) == set(CONFIGS) and not changes:
         write_result("step_profile", values, table(values))
 

@@ -27,7 +27,8 @@ TABLES = {  # name -> the module whose table(values) makes the table of NAME.jso
     "sphere_vs_gaussian": "experiments.sphere_vs_gaussian", "faults": "experiments.faults",
     "hostile_input": "experiments.hostile_input", "step_profile": "experiments.benchmarks.step_profile",
     "precision": "experiments.benchmarks.precision", "scaling": "experiments.benchmarks.scaling",
-    "pod": "experiments.benchmarks.pod",
+    "pod": "experiments.benchmarks.pod", "step_costs": "experiments.benchmarks.step_costs",
+    "scan_to_mesh": "experiments.benchmarks.scan_to_mesh",
 }
 
 

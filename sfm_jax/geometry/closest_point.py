@@ -3,7 +3,8 @@
 Space is cut into cubes. The triangles that can be the closest to a point of a cube lie no farther from the cube's
 middle than the surface does and the cube's diagonal more: these are looked up when the first point of a cube is asked
 for, kept, and sorted by their distance from the middle. A point tries the nearest few, and then those that the distance
-so found has not ruled out. So neighbours share the work, and so do the rounds of an alignment.
+so found has not ruled out. So neighbours share the work, and so do the rounds of an alignment. Points far from each
+other that come first are looked up one by one: most surfaces are asked but once.
 
 Triangles are looked up by seeds, in SciPy's k-d tree: the centroids of the congruent pieces each is cut into, so that
 every triangle is covered within one radius of its seeds. Ours; the distance to one triangle as by Ericson, Real-Time
@@ -26,6 +27,7 @@ _FIRST = 4  # seeds whose triangles bound the distance of a cube's middle
 _NEAREST = 8  # triangles of its cube that a point tries at first
 _PAIRS = 2**21  # of a point and a triangle, or a cube and a seed, at once
 _KNOWN = 2**23  # triangles of cubes that are kept
+_WORTH = 4  # points a cube, from which on it is kept though it may never be asked again
 _COMPILED = 2**18  # pairs in one compiled call, at most
 _CUBES = 2**20  # in each direction from the middle; beyond, all triangles are tried
 
@@ -57,6 +59,7 @@ class Surface:
         self._tree = cKDTree(seeds, balanced_tree=False)
         self._edge = 2 * self._radius / np.sqrt(3)  # half a cube's diagonal is the radius
         self._slack = 1e-5 * max(np.abs(corners).max(), self._radius)  # distances are known in single precision
+        self._asked = False
         self._forget()
 
     @functools.cached_property
@@ -91,12 +94,11 @@ class Surface:
         name = ((cube[:, 0] + _CUBES) << 42) | ((cube[:, 1] + _CUBES) << 21) | (cube[:, 2] + _CUBES)
         order = np.argsort(name, kind="stable")
         first = np.flatnonzero(np.diff(name[order], prepend=-1))
-        count = np.diff(first, append=len(order))
-        triangle = np.empty(len(points), np.int64)
-        for group, place in self._known(name[order[first]], cube[order[first]]):
-            rows = order[_ranges(first[group], count[group])]
-            middle = (cube[rows] + 0.5) * self._edge
-            triangle[rows] = self._nearest(local[rows], middle, np.repeat(place, count[group]))
+        if not self._asked and _WORTH * len(first) > len(points):
+            triangle = self._search(local)
+        else:
+            triangle = self._recall(local, cube, name, order, first)
+        self._asked = True
         # The triangle is found in single precision, the place on it in double.
         a, b, c = self.vertices[self.triangles[triangle]].transpose(1, 2, 0)
         squared, v, w = _point_triangle(points.T - a, b - a, c - a, np)
@@ -109,6 +111,36 @@ class Surface:
         # At a corner that many triangles share, the one that is told may have no side on the rim.
         at_corner = self._rim[self.triangles[closest.triangles]] & (closest.barycentric > 1 - 1e-6)
         return (at_side | at_corner).any(1)
+
+    def _search(self, points):
+        """The nearest triangle [N] to each of points [N, 3], of which nothing is kept: where few share a cube, and the
+        surface may never be asked again, as one that moves, looking up its triangles costs more than it saves."""
+        reach = self._at_most(self._bound(points)) + self._radius
+        count = self._tree.query_ball_point(points, reach, return_length=True, workers=-1)
+        by_count, triangle = np.argsort(count, kind="stable"), np.empty(len(points), np.int64)
+        for part in _portions(count[by_count]):
+            rows = by_count[part]
+            seeds = self._tree.query_ball_point(points[rows], reach[rows], return_sorted=False, workers=-1)
+            owner = self._owner[np.concatenate(seeds).astype(np.int64)]
+            triangle[rows] = self._least(owner, np.cumsum(count[rows]) - count[rows], count[rows], points[rows])[1]
+        return triangle
+
+    def _recall(self, points, cube, name, order, first):
+        """The same for points in cubes, rows of cube [N, 3] and name [N], in the order [N] of their names, in which
+        each of C names is first at first [C]."""
+        count, triangle = np.diff(first, append=len(order)), np.empty(len(points), np.int64)
+        for group, place in self._known(name[order[first]], cube[order[first]]):
+            rows = order[_ranges(first[group], count[group])]
+            middle = (cube[rows] + 0.5) * self._edge
+            triangle[rows] = self._nearest(points[rows], middle, np.repeat(place, count[group]))
+        return triangle
+
+    def _bound(self, points):
+        """How far the surface is from points [N, 3] at most: as far as the triangles of the first seeds, [N]."""
+        seeds = min(_FIRST, len(self._owner))
+        tried = self._owner[self._tree.query(points, k=np.arange(1, seeds + 1), workers=-1)[1]]
+        rows = np.arange(len(points))
+        return self._least(tried.ravel(), rows * seeds, np.full(len(points), seeds), points)[0]
 
     def _forget(self):
         """No cube is known: of each, its place in the tables below; of each place, the first of its triangles and how
@@ -126,11 +158,7 @@ class Surface:
         if not len(unknown):
             return
         middle = (cube[unknown] + 0.5) * self._edge
-        seeds = min(_FIRST, len(self._owner))
-        tried = self._owner[self._tree.query(middle, k=np.arange(1, seeds + 1), workers=-1)[1]]
-        few = np.full(len(unknown), seeds)
-        distance, _ = self._least(tried.ravel(), np.arange(len(unknown)) * seeds, few, middle)
-        reach = self._at_most(distance + 2 * self._radius)
+        reach = self._at_most(self._bound(middle) + 2 * self._radius)
         reach[(np.abs(cube[unknown] + 0.5) > _CUBES - 1).any(1)] = np.inf
         count = self._tree.query_ball_point(middle, reach + self._radius, return_length=True, workers=-1)
         by_count = np.argsort(count, kind="stable")

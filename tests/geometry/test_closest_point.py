@@ -42,11 +42,16 @@ def slivers():
 
 @pytest.mark.parametrize("mesh", [face, uneven, slivers], ids=lambda mesh: mesh.__name__)
 @pytest.mark.parametrize("away", [0.0, 1.0, 20.0, 300.0])
-def test_agrees_with_every_triangle_tried(mesh, away):
+@pytest.mark.parametrize("asked", [False, True])
+def test_agrees_with_every_triangle_tried(mesh, away, asked):
+    """One by one, as points of a new surface are looked up, and by cubes."""
     vertices, triangles = mesh()
     rng = np.random.default_rng(2)
     points = sample_surface(vertices, triangles, 60, rng).points + away * rng.normal(size=(60, 3))
-    found = closest_points(points, vertices, triangles)
+    surface = Surface(vertices, triangles)
+    if asked:
+        surface.closest(points[:1])
+    found = surface.closest(points)
     expected = brute(points, vertices, triangles)
     if mesh is slivers:  # trimesh divides by zero there: a side's distance is that of the nearest of its many points
         t = np.linspace(0, 1, 4001)[:, None, None]
@@ -87,8 +92,9 @@ def test_asked_again_and_again(kept, monkeypatch):
 def test_points_beyond_all_cubes():
     vertices, triangles = face()
     points = np.random.default_rng(6).normal(size=(5, 3)) * [[1e3], [1e5], [1e7], [1e7], [1e9]]
-    found = closest_points(points, vertices, triangles)
-    np.testing.assert_allclose(found.distances, brute(points, vertices, triangles), rtol=1e-5)
+    surface, expected = Surface(vertices, triangles), brute(points, vertices, triangles)
+    for _ in range(2):
+        np.testing.assert_allclose(surface.closest(points).distances, expected, rtol=1e-5)
 
 
 def test_the_place_that_is_told_is_the_point_that_is_told():
