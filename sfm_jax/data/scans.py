@@ -68,7 +68,7 @@ class PopulationScans:
     def __init__(self, model: MorphableModel, people: np.ndarray, scans_per_person: int, capture: Capture, seed: int):
         self.persons = len(people)
         self._scans_per_person, self._capture, self._seed = scans_per_person, capture, seed
-        self._people, self._holes = np.asarray(people, np.float32), {}
+        self._people = np.asarray(people, np.float32)
         self._mean = np.asarray(model.mean)
         self._identity = np.asarray(model.identity_basis).reshape(self._people.shape[1], -1)
         bank = np.random.default_rng(CAPTURE_SEED)
@@ -79,6 +79,7 @@ class PopulationScans:
         fields, swelling = _smooth_fields(bank, self._mean, count=32), _swelling_field(model).reshape(1, -1)
         self._counts = (len(expression), len(fields))
         self._additive = np.concatenate([expression, fields, swelling])
+        self._holes = {}
 
     def __len__(self):
         return self.persons * self._scans_per_person

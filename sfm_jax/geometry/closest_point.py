@@ -89,16 +89,7 @@ class Surface:
         """The closest point to each of points. ValueError, naming the row, where one is not finite."""
         points = np.asarray(points, np.float64)
         check_points(points)
-        local = points - self._middle
-        cube = np.clip(np.floor(local / self._edge), -_CUBES, _CUBES - 1).astype(np.int64)
-        name = ((cube[:, 0] + _CUBES) << 42) | ((cube[:, 1] + _CUBES) << 21) | (cube[:, 2] + _CUBES)
-        order = np.argsort(name, kind="stable")
-        first = np.flatnonzero(np.diff(name[order], prepend=-1))
-        if not self._asked and _WORTH * len(first) > len(points):
-            triangle = self._search(local)
-        else:
-            triangle = self._recall(local, cube, name, order, first)
-        self._asked = True
+        triangle = self._nearest_triangles(points - self._middle)
         # The triangle is found in single precision, the place on it in double.
         a, b, c = self.vertices[self.triangles[triangle]].transpose(1, 2, 0)
         squared, v, w = _point_triangle(points.T - a, b - a, c - a, np)
@@ -112,6 +103,22 @@ class Surface:
         at_corner = self._rim[self.triangles[closest.triangles]] & (closest.barycentric > 1 - 1e-6)
         return (at_side | at_corner).any(1)
 
+    def _nearest_triangles(self, points):
+        """The nearest triangle [N] to each of points [N, 3]: cube by cube, or else by `_search`."""
+        cube = np.clip(np.floor(points / self._edge), -_CUBES, _CUBES - 1).astype(np.int64)
+        name = ((cube[:, 0] + _CUBES) << 42) | ((cube[:, 1] + _CUBES) << 21) | (cube[:, 2] + _CUBES)
+        order = np.argsort(name, kind="stable")
+        first = np.flatnonzero(np.diff(name[order], prepend=-1))
+        new, self._asked = not self._asked, True
+        if new and _WORTH * len(first) > len(points):
+            return self._search(points)
+        count, triangle = np.diff(first, append=len(order)), np.empty(len(points), np.int64)
+        for group, place in self._known(name[order[first]], cube[order[first]]):
+            rows = order[_ranges(first[group], count[group])]
+            middle = (cube[rows] + 0.5) * self._edge
+            triangle[rows] = self._nearest(points[rows], middle, np.repeat(place, count[group]))
+        return triangle
+
     def _search(self, points):
         """The nearest triangle [N] to each of points [N, 3], of which nothing is kept: where few share a cube, and the
         surface may never be asked again, as one that moves, looking up its triangles costs more than it saves."""
@@ -123,16 +130,6 @@ class Surface:
             seeds = self._tree.query_ball_point(points[rows], reach[rows], return_sorted=False, workers=-1)
             owner = self._owner[np.concatenate(seeds).astype(np.int64)]
             triangle[rows] = self._least(owner, np.cumsum(count[rows]) - count[rows], count[rows], points[rows])[1]
-        return triangle
-
-    def _recall(self, points, cube, name, order, first):
-        """The same for points in cubes, rows of cube [N, 3] and name [N], in the order [N] of their names, in which
-        each of C names is first at first [C]."""
-        count, triangle = np.diff(first, append=len(order)), np.empty(len(points), np.int64)
-        for group, place in self._known(name[order[first]], cube[order[first]]):
-            rows = order[_ranges(first[group], count[group])]
-            middle = (cube[rows] + 0.5) * self._edge
-            triangle[rows] = self._nearest(points[rows], middle, np.repeat(place, count[group]))
         return triangle
 
     def _bound(self, points):

@@ -18,6 +18,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 
 from sfm_jax import __version__
+from sfm_jax.atomic_files import atomic_write
 from sfm_jax.evaluation.pictures import framing, shaded, to_srgb
 from sfm_jax.evaluation.report import PAGE_STYLE
 from sfm_jax.inference import export
@@ -219,9 +220,8 @@ def write_page(path: Path, entries: Sequence[Entry], title: str = "Faces") -> No
             "<p class=subtitle>From left to right: the photo, the shape over it, its 68 landmarks, the shape in clay "
             "from the front, and with its texture from the side.</p>\n" + "\n".join(parts)
             + "\n</main></body></html>\n")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text)
-    partial.replace(path)
+    with atomic_write(path) as partial:
+        partial.write_text(text)
 
 
 def _facts(folder):
