@@ -13,7 +13,15 @@ import pytest
 from toy_regression import ToyRegression, config
 
 from sfm_jax.training import loop
-from sfm_jax.training.parallel import EXECUTORS, create_executor, process_batch_size, train_step, whole
+from sfm_jax.training.parallel import (
+    AXIS,
+    EXECUTORS,
+    create_executor,
+    mean_over_devices,
+    process_batch_size,
+    train_step,
+    whole,
+)
 
 ROOT = Path(__file__).parents[2]
 STEPS = 10
@@ -45,6 +53,23 @@ def measure(executor_name):
         "params": jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), final.params),
         "ema": jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), final.ema),
         "history": [executor.metrics(one) for one in history]}
+
+
+def mixed_tree():
+    """Arrays of several shapes and types, a row for each of four devices."""
+    draws = np.random.default_rng(0)
+    return {"a": draws.normal(size=(4, 3, 2)).astype(np.float32), "b": np.arange(4, dtype=np.float16),
+            "c": [draws.normal(size=4).astype(np.float32), draws.normal(size=(4, 5)).astype(np.float16)],
+            "d": np.ones(4, np.float32)}
+
+
+def means(processes):
+    """A mixed tree's means over four devices, as so many processes take them, and how many arrays are exchanged."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "process_count", lambda: processes)
+        mean = jax.pmap(lambda tree: mean_over_devices(tree), axis_name=AXIS)  # traced anew each time
+        exchanged = mean.lower(mixed_tree()).as_text().count("all_reduce")
+        return {"exchanged": exchanged, "means": [leaf[0].tolist() for leaf in jax.tree.leaves(mean(mixed_tree()))]}
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +117,15 @@ def test_shard_map_on_one_device_equals_pmap(one_device):
     chex.assert_trees_all_close(ours["params"], one_device["params"], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("processes, exchanged", (("1", 5), ("2", 2)))  # arrays, or their types
+def test_means_are_those_of_numpy_however_they_are_exchanged(four_devices, processes, exchanged):
+    found = four_devices["means"][processes]
+    expected = [leaf.mean(0) for leaf in jax.tree.leaves(mixed_tree())]
+    assert found["exchanged"] == exchanged
+    for mean, truth in zip(found["means"], expected, strict=True):
+        np.testing.assert_allclose(mean, truth, rtol=2e-3)  # half precision
+
+
 def test_a_batch_that_cannot_be_shared_is_refused(four_devices):
     assert four_devices["refusal"] == "batch_size: found 6, expected a multiple of the 4 devices"
     with pytest.raises(ValueError, match="batch_size: found 0, expected a multiple of the 1 devices"):
@@ -104,7 +138,7 @@ def test_an_unknown_executor_is_refused():
 
 
 if __name__ == "__main__":
-    measured = {name: measure(name) for name in EXECUTORS}
+    measured = {name: measure(name) for name in EXECUTORS} | {"means": {count: means(count) for count in (1, 2)}}
     try:
         process_batch_size(6)
     except ValueError as error:
