@@ -28,6 +28,8 @@ _COORDINATOR = flags.DEFINE_string("coordinator", None, "ADDRESS:PORT of process
 _COUNT = flags.DEFINE_integer("num_processes", None, "Of the run, if there is a coordinator.")
 _INDEX = flags.DEFINE_integer("process_id", None, "Of this process, 0 .. num_processes - 1, if there is a coordinator.")
 
+_MOST_ARGUMENTS = 10_000  # the time that absl takes for them grows with their square
+
 # Keys that may change between the parts of an interrupted run: they do not change what is computed.
 _FREE_KEYS = frozenset({"log_every", "save_every", "keep", "executor", "cpu_devices", "profile"})
 
@@ -85,6 +87,8 @@ class InputError(ValueError):
 
 def read_command_line(argv: list[str]):
     """(locked config, workdir) of a command line. InputError names the flag, file or key, and the nearest right one."""
+    if len(argv) > _MOST_ARGUMENTS:
+        raise InputError(f"found {len(argv) - 1} arguments, expected fewer than {_MOST_ARGUMENTS}")
     try:
         rest = flags.FLAGS(argv)[1:]
         config = _CONFIG.value

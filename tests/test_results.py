@@ -25,6 +25,10 @@ def test_a_table_follows_its_numbers():
     assert "| rank-1 identification | 0.125 |" in text and "4321 steps" in text
 
 
+def test_every_stored_number_has_its_script():
+    assert {path.stem for path in results.RESULTS.glob("*.json")} == set(results.TABLES)
+
+
 def test_every_script_of_a_table_says_how_it_is_run():
     for name, module in results.TABLES.items():
         assert f"-m {module}" in importlib.import_module(module).__doc__, name

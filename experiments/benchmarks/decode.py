@@ -23,11 +23,16 @@ def main():
     decode = jax.jit(lambda model, codes: model.decode(codes))
     contenders = {"matrix product": lambda: product(codes, matrix), "decode": lambda: decode(model, codes)}
     seconds = medians(contenders, ROUNDS)
-    ratio = seconds["decode"] / seconds["matrix product"]
-    rows = [[name, f"{1e3 * value:.0f} ms"] for name, value in seconds.items()] + [["ratio", f"{ratio:.2f}"]]
-    table = markdown_table([f"{COUNT} identities, {model.mean.shape[0]} vertices", "median"], rows)
-    write_result("decode", {"machine": machine(), "seconds": seconds, "ratio": ratio}, table)
-    print(table)
+    values = {"machine": machine(), "vertices": len(model.mean), "seconds": seconds,
+              "ratio": seconds["decode"] / seconds["matrix product"]}
+    write_result("decode", values, table(values))
+    print(table(values))
+
+
+def table(values: dict) -> str:
+    rows = [[name, f"{1e3 * value:.0f} ms"] for name, value in values["seconds"].items()]
+    rows.append(["ratio", f"{values['ratio']:.2f}"])
+    return markdown_table([f"{COUNT} identities, {values['vertices']} vertices", "median"], rows)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from experiments.results import machine, markdown_table, write_result
+
 DEVICES, DIMENSION, BATCH, STEPS = 4, 64, 64, 8
 
 
@@ -100,8 +102,6 @@ def main():
         print(json.dumps(measure(arguments.executor, arguments.persons)))
         return
 
-    from experiments.results import machine, markdown_table, write_result
-
     environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES}",
                                 "JAX_PLATFORMS": "cpu"}
     found = []
@@ -110,13 +110,17 @@ def main():
                    "--persons", str(arguments.persons)]
         done = subprocess.run(command, env=environment, text=True, stdout=subprocess.PIPE, check=True)
         found.append(json.loads(done.stdout.splitlines()[-1]))
-    rows = [[one["executor"], f"{one['seconds_a_step']:.2f} s", f"{one['peak_gb']:.1f} GB",
-             f"{one['checkpoint_gb']:.1f} GB", f"{one['loss'][0]:.2f} to {one['loss'][-1]:.2f}"] for one in found]
-    table = markdown_table([f"{arguments.persons} persons on {DEVICES} virtual devices", "a step", "peak memory",
-                            "checkpoint", f"loss in {STEPS} steps"], rows)
     values = {"machine": machine(), "persons": arguments.persons, "dimension": DIMENSION, "batch": BATCH, "runs": found}
-    write_result("identity_head", values, table)
-    print(table)
+    write_result("identity_head", values, table(values))
+    print(table(values))
+
+
+def table(values: dict) -> str:
+    rows = [[one["executor"], f"{one['seconds_a_step']:.2f} s", f"{one['peak_gb']:.1f} GB",
+             f"{one['checkpoint_gb']:.1f} GB", f"{one['loss'][0]:.2f} to {one['loss'][-1]:.2f}"]
+            for one in values["runs"]]
+    return markdown_table([f"{values['persons']} persons on {DEVICES} virtual devices", "a step", "peak memory",
+                           "checkpoint", f"loss in {STEPS} steps"], rows)
 
 
 if __name__ == "__main__":

@@ -35,20 +35,25 @@ def main():
     images = np.random.default_rng(0).uniform(size=(BATCH, SIZE, SIZE, 3)).astype(np.float32)
     contenders = {"PyTorch resnet18": torch_step(images)} | {name: jax_step(name, images) for name in TRUNKS}
     seconds = medians(contenders, ROUNDS)
-    ratio = seconds["PyTorch resnet18"] / seconds["resnet18"]
-    rows = [[name, f"{1e3 * value:.0f} ms", f"{BATCH / value:.0f}"] for name, value in seconds.items()]
-    rows.append(["resnet18 over PyTorch's", "", f"{ratio:.2f}"])
-    table = markdown_table([f"Training step of {BATCH} photos, {SIZE} pixels", "median", "photos a second"], rows)
     profile = {part: {"jax": 0.0, "PyTorch": 0.0} for part in PARTS}
     for shape, count in CONVOLUTIONS.items():
         for (part, name), value in medians(convolution(*shape), ROUNDS).items():
             profile[part][name] += count * value
-    table += "\n\n" + markdown_table(
+    values = {"machine": machine(), "seconds": seconds,
+              "ratio": seconds["PyTorch resnet18"] / seconds["resnet18"], "profile": profile}
+    write_result("trunk", values, table(values))
+    print(table(values))
+
+
+def table(values: dict) -> str:
+    rows = [[name, f"{1e3 * value:.0f} ms", f"{BATCH / value:.0f}"] for name, value in values["seconds"].items()]
+    rows.append(["resnet18 over PyTorch's", "", f"{values['ratio']:.2f}"])
+    steps = markdown_table([f"Training step of {BATCH} photos, {SIZE} pixels", "median", "photos a second"], rows)
+    convolutions = markdown_table(
         ["The 3x3 and 7x7 convolutions of ResNet-18", "jax", "PyTorch", "jax over PyTorch"],
         [[part, *(f"{1e3 * value:.0f} ms" for value in both.values()), f"{both['jax'] / both['PyTorch']:.2f}"]
-         for part, both in profile.items()])
-    write_result("trunk", {"machine": machine(), "seconds": seconds, "ratio": ratio, "profile": profile}, table)
-    print(table)
+         for part, both in values["profile"].items()])
+    return f"{steps}\n\n{convolutions}"
 
 
 def convolution(side: int, inputs: int, outputs: int, size: int, stride: int) -> dict:

@@ -28,7 +28,8 @@ TABLES = {  # name -> the module whose table(values) makes the table of NAME.jso
     "hostile_input": "experiments.hostile_input", "step_profile": "experiments.benchmarks.step_profile",
     "precision": "experiments.benchmarks.precision", "scaling": "experiments.benchmarks.scaling",
     "pod": "experiments.benchmarks.pod", "step_costs": "experiments.benchmarks.step_costs",
-    "scan_to_mesh": "experiments.benchmarks.scan_to_mesh",
+    "scan_to_mesh": "experiments.benchmarks.scan_to_mesh", "decode": "experiments.benchmarks.decode",
+    "trunk": "experiments.benchmarks.trunk", "identity_head": "experiments.benchmarks.identity_head",
 }
 
 
@@ -52,9 +53,7 @@ def write_result(name: str, values: dict, table: str) -> None:
 
 
 def remade(name: str) -> str:
-    """The text of NAME.md, made from NAME.json by the module of TABLES; as it was written where there is none."""
-    if name not in TABLES:
-        return (RESULTS / f"{name}.md").read_text()
+    """The text of NAME.md, made from NAME.json by the module of TABLES."""
     values = json.loads((RESULTS / f"{name}.json").read_text())
     return _page(values, importlib.import_module(TABLES[name]).table(values))
 
