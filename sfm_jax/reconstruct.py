@@ -24,6 +24,7 @@ from sfm_jax.command_line import Parser, refuse, writable
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 NO_FACE = "no face found"
+LEVEL = 1  # of the embedded model's mesh
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,6 +32,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         options = _options(argv)
         sources = find_sources(options.inputs)
+        if options.level is not None and options.model != "default":
+            raise ValueError(f"--level: found --model={options.model}, expected the embedded face model, whose it is")
         out = writable(options.out)
     except ValueError as error:
         return refuse(error)
@@ -56,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     return code
 
 
-def reconstruct(image, *, fit: bool = False, model=None, detail: int = 1, closest: int = 3) -> list:
+def reconstruct(image, *, fit: bool = False, model=None, detail: int = LEVEL, closest: int = 3) -> list:
     """The faces of a photo, the largest first: a list of inference.reconstruction.Reconstruction.
 
     Args:
@@ -129,9 +132,10 @@ class _Worker:
 
         self._detailer = _detailer(options.model) if options.detail else None
         model = None if options.model == "default" else MorphableModel.load(options.model)
+        self._level = 0 if model is not None else LEVEL if options.level is None else options.level
         self._out, self._options = out, options
         try:
-            self._reconstructor = Reconstructor(model, options.level, options.fit)
+            self._reconstructor = Reconstructor(model, self._level, options.fit)
         except ValueError as error:
             raise ValueError(str(error) if model is None else f"--model: {options.model}: {error}") from None
         shown = self._reconstructor.model
@@ -141,10 +145,13 @@ class _Worker:
         """(the page's entry, exit code) of each photo or video, one after the other."""
         from rich.progress import track
 
+        from sfm_jax.inference.result_files import remove_further
+
         pairs = list(zip(sources, _names(sources), strict=True))
         for source, name in track(pairs, "faces", transient=True, disable=len(pairs) < 2):
             try:
                 faces = self._video(source, name) if _is_video(source) else self._photo(source, name)
+                remove_further(self._out, name, len(faces))
             except (ValueError, OSError) as error:
                 yield _failed(source, error)
             else:
@@ -152,6 +159,8 @@ class _Worker:
 
     def person(self, sources):
         """As `all`, of photos that show one person: the largest face of each."""
+        from sfm_jax.inference.result_files import remove_further
+
         photos = []
         for source, name in zip(sources, _names(sources), strict=True):
             try:
@@ -164,6 +173,7 @@ class _Worker:
         for (source, name, image), face in zip(photos, found, strict=True):
             try:
                 faces = [] if face is None else [self._write(f"{name}_1", image, face)]
+                remove_further(self._out, name, len(faces))
             except (ValueError, OSError) as error:
                 yield _failed(source, error)
             else:
@@ -188,7 +198,7 @@ class _Worker:
         from sfm_jax.inference.result_files import write_face
 
         texture = self._texturer and self._texturer(image, found)
-        write_face(self._out / folder, image, found, texture, self._options.model, self._options.level, self._detailer)
+        write_face(self._out / folder, image, found, texture, self._options.model, self._level, self._detailer)
         return folder
 
     def _video(self, source, name):
@@ -197,7 +207,7 @@ class _Worker:
         found = reconstruct_video(self._reconstructor, source)
         if found is None:
             return []
-        write_video(self._out / f"{name}_1", source, found, self._texturer, self._options.model, self._options.level,
+        write_video(self._out / f"{name}_1", source, found, self._texturer, self._options.model, self._level,
                     self._detailer)
         return [f"{name}_1"]
 
@@ -243,7 +253,7 @@ def _options(argv):
     parser.add_argument("--fit", action="store_true", help="fit the network's answer to the photo")
     parser.add_argument("--person", action="store_true", help="the photos show one person: one identity, fitted")
     parser.add_argument("--detail", action="store_true", help="wrinkles and folds too, as a displacement map")
-    parser.add_argument("--level", type=int, choices=(0, 1), default=1, help="of the embedded mesh (default: 1)")
+    parser.add_argument("--level", type=int, choices=(0, 1), help=f"of the embedded mesh (default: {LEVEL})")
     parser.add_argument("--model", default="default", metavar="NPZ", help="another face model; it is fitted")
     return parser.parse_args(argv)
 

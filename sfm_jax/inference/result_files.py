@@ -65,6 +65,14 @@ def complete(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def remove_further(out: Path, name: str, count: int) -> None:
+    """Remove results OUT/NAME_K with K > count: an earlier run found more faces in the photo than there are now."""
+    for folder in out.iterdir():
+        number = folder.name.removeprefix(f"{name}_")
+        if number != folder.name and number.isdecimal() and int(number) > count and (folder / "params.json").is_file():
+            shutil.rmtree(folder)
+
+
 def write_face(
     folder: Path, image: UInt8[np.ndarray, "H W 3"], found: Reconstruction, texture: Float[np.ndarray, "T T 3"] | None,
     model_name: str, detail: int, detailer: PhotoDetailer | None = None,
@@ -77,7 +85,7 @@ def write_face(
     detailer, what that writes.
 
     texture: sRGB; None: a model without UVs has none. model_name: "default" or the file of the model; detail:
-    its level.
+    the level of the embedded one, 0 of others.
     """
     topology, vertices, neutral = found.model.topology, found.vertices(), found.vertices(neutral=True)
     uv = {} if texture is None else {"uv": topology.uv, "uv_triangles": topology.uv_triangles, "texture": texture}

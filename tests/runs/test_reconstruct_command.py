@@ -65,6 +65,18 @@ def test_the_same_name_twice_and_strange_ones(tmp_path, run, picture):
     assert "50%25%20%231_1/face.glb" in (tmp_path / "faces" / "index.html").read_text()
 
 
+def test_faces_that_are_no_longer_found_leave_nothing(tmp_path, run, picture):
+    """As if the photo's file had shown two faces before; folders of others stay."""
+    picture.save(tmp_path / "a.png")
+    faces = tmp_path / "faces"
+    for name in ("a_2", "a_2_1", "a_x"):
+        (faces / name).mkdir(parents=True)
+        (faces / name / "params.json").write_text("{}")
+    (faces / "a_3").mkdir()
+    assert run(tmp_path / "a.png", "--level=0") == (0, [])
+    assert sorted(path.name for path in faces.iterdir()) == ["a_1", "a_2_1", "a_3", "a_x", "index.html"]
+
+
 def test_a_failure_while_writing_is_a_line_and_the_rest_is_done(tmp_path, run, picture, monkeypatch):
     for name in ("a.png", "b.png", "c.png"):
         picture.save(tmp_path / name)
@@ -96,6 +108,7 @@ def test_another_model_without_uvs_is_fitted(tmp_path, run):
     assert run(PHOTO, f"--model={tmp_path / 'other.npz'}") == (0, [])
     found = read(tmp_path / "faces" / "astronaut_1")
     assert found["model"] == str(tmp_path / "other.npz") and found["fitted"] and found["z"] == []
+    assert found["detail"] == 0  # level of the embedded model
     assert len(found["identity"]) == 3 and found["expression_names"] == ["jawOpen", "mouthSmileLeft"]
     assert not (tmp_path / "faces" / "astronaut_1" / "face.mtl").exists()
 
@@ -107,6 +120,11 @@ def test_a_bad_model_is_named(tmp_path, run, content, said):
         path.write_bytes(content)
     code, lines = run(PHOTO, f"--model={path}")
     assert code == 2 and len(lines) == 1 and f"other.npz: {said}" in lines[0]
+
+
+def test_another_model_has_no_levels(tmp_path, run):
+    assert run(PHOTO, "--model=other.npz", "--level=0") == (
+        2, ["sfm_jax: error: --level: found --model=other.npz, expected the embedded face model, whose it is"])
 
 
 def test_a_video_and_a_bad_one(tmp_path, run, picture):
