@@ -13,7 +13,8 @@ def people_of(model: MorphableModel, count: int, seed: int, on_sphere: bool = Fa
     codes of its components, sex, age and ancestry unknown (0.5, 0.5 and even shares).
 
     Args:
-      on_sphere: the model is a sphere's, radius * basis: its codes are drawn uniformly from the unit sphere.
+      on_sphere: the model was read from a Sphere Face Model: its K numbers are drawn uniformly from the sphere of
+        radius sqrt(K), on which its faces are.
     """
     if has_population(model):
         return load_population()
@@ -24,7 +25,7 @@ def people_of(model: MorphableModel, count: int, seed: int, on_sphere: bool = Fa
 
     identity, albedo = codes(model.identity_basis), codes(model.albedo_basis)
     if on_sphere:
-        identity /= np.linalg.norm(identity, axis=1, keepdims=True)
+        identity *= np.sqrt(identity.shape[1]) / np.linalg.norm(identity, axis=1, keepdims=True)
     unknown = np.full(count, 0.5, np.float32)
     return Population(identity, albedo, unknown, unknown, np.full((count, 3), 1 / 3, np.float32))
 

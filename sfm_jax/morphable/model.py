@@ -99,12 +99,18 @@ class MorphableModel:
 
     @staticmethod
     def load(path: str | os.PathLike) -> "MorphableModel":
-        """Read an npz written by `save`, or by SphereFaceModel.save: then radius * basis is the identity basis."""
+        """Read an npz written by `save`, or by SphereFaceModel.save.
+
+        A Sphere Face Model becomes the Gaussian one of the same spread: its code is sqrt(d) * z, of which each number's
+        standard deviation is one where z is uniform on the sphere of d dimensions.
+        """
         arrays = load_arrays(path)
-        if str(arrays.get("kind")) != "sphere":
-            return model_from_arrays(path, arrays)
         model = model_from_arrays(path, arrays)
-        return model.replace(identity_basis=model.identity_basis * radius_from_arrays(path, arrays))
+        if str(arrays.get("kind")) != "sphere":
+            return model
+        root = math.sqrt(len(model.identity_basis))
+        return model.replace(identity_basis=model.identity_basis * radius_from_arrays(path, arrays) / root,
+                             identity_sigma=model.identity_sigma / root)
 
 
 def linear_shape(

@@ -75,7 +75,7 @@ class SphereFaceModel:
         return sphere.slerp(a, b, t)
 
     def save(self, path: str | os.PathLike, **extra: object) -> None:
-        """Write one npz; `MorphableModel.load` reads it too (with the radius multiplied in)."""
+        """Write one npz; `MorphableModel.load` reads it too, as a Gaussian model of the same spread."""
         save_arrays(path, kind="sphere", radius=np.asarray(self.radius), **model_arrays(self.base), **extra)
 
     @staticmethod

@@ -109,7 +109,7 @@ def _open_faces(name: str, files: list[Path]) -> Subject:
                              "look at them one by one")
     model, detail = faces[0].model
     try:
-        # On a sphere, too, their identities are coordinates of the basis in mm, with the radius multiplied in.
+        # Of a Sphere Face Model, too, their identities are standard deviations.
         opened = load_default(detail) if model == DEFAULT else MorphableModel.load(model)
     except ValueError as error:
         raise ValueError(f"{files[0]}: key 'model': {error}") from None

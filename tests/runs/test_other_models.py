@@ -154,7 +154,7 @@ def test_people_of_a_sphere_model_are_on_the_sphere(tmp_path):
     SphereFaceModel(base, np.float32(5.0)).save(tmp_path / "model.npz")
     settings = tiny_runs.config("stage2", tmp_path / "model.npz")
     people = split_people(settings, open_photo_model(settings))
-    np.testing.assert_allclose(np.linalg.norm(people.train.identity, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(people.train.identity, axis=1), np.sqrt(6), atol=1e-5)
 
 
 def test_what_cannot_move_is_not_measured(basel):
