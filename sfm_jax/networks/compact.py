@@ -7,7 +7,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from sfm_jax.array_types import AnyArray
-from sfm_jax.networks.trunk import Features, batch_norm, normalise_image
+from sfm_jax.networks.features import Features, batch_norm, normalise_image
 
 PATCH = 4  # pixels: the first layer sees patches as channels
 

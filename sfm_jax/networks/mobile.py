@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from sfm_jax.array_types import AnyArray
 from sfm_jax.networks.compact import PATCH, patches
 from sfm_jax.networks.depthwise import DepthwiseConv
-from sfm_jax.networks.trunk import Features, batch_norm, normalise_image
+from sfm_jax.networks.features import Features, batch_norm, normalise_image
 
 
 class MobileTrunk(nn.Module):

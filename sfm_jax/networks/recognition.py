@@ -9,7 +9,7 @@ from jaxtyping import Float
 from sfm_jax.array_types import AnyArray
 from sfm_jax.networks.compact import CompactTrunk
 from sfm_jax.networks.face_recognition import SIZE, feature_maps, load_face_recognition
-from sfm_jax.networks.trunk import Features, batch_norm
+from sfm_jax.networks.features import Features, batch_norm
 
 MAPS = 3  # of the recognition network, from its last: what a face is like, ever less where
 

@@ -13,8 +13,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from sfm_jax.array_types import AnyArray
+from sfm_jax.networks.features import Features, batch_norm, normalise_image
 from sfm_jax.networks.pooling import max_pool
-from sfm_jax.networks.trunk import Features, batch_norm, normalise_image
 
 STYLES = ("preactivation", "ir")
 # Units in each of four stages.
