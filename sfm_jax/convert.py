@@ -86,7 +86,7 @@ def describe(model) -> str:
              "vertices": f"{len(mean)}, in {len(t.triangles)} triangles"}
     found = {
         "identities": f"{len(sigma)}, rms {sigma.max():.2f} to {sigma.min():.2f} mm" if len(sigma) else "",
-        "expressions": f"{len(model.expression_basis)}: {names}" if len(model.expression_basis) else "",
+        "expressions": f"{len(model.expression_basis)}, {model.expression_kind}: {names}" if names else "",
         "albedo": f"{len(model.albedo_basis)} components" if _varies(model.albedo_mean) else "",
         "landmarks": f"{len(t.landmarks)}" if len(t.landmarks) else "",
         "UVs": f"{len(t.uv)}" if len(t.uv) else "",
@@ -133,7 +133,8 @@ def write_glb_model(target: Path, model) -> list[str]:
                   uv_triangles=t.uv_triangles if has_uv else None, morph_targets=moves)
         data = partial.read_bytes()
     rows = split_seams(t.triangles, t.uv_triangles)[0] if has_uv else np.arange(len(model.mean))
-    extras = {"name": model.name, "source": model.source, "licence": model.licence}
+    extras = {"name": model.name, "source": model.source, "licence": model.licence,
+              "expression_kind": model.expression_kind}
     left_out = ["albedo, regions and symmetry"]
     lost = len(model.mean) - len(np.unique(rows))
     if lost:

@@ -77,7 +77,8 @@ class PopulationScans:
         self._noise = np.float32(capture.noise) * bank.standard_normal(self._mean.size + self._offsets, np.float32)
         expression = np.asarray(model.expression_basis).reshape(len(model.expression_basis), self._mean.size)
         fields, swelling = _smooth_fields(bank, self._mean, count=32), _swelling_field(model).reshape(1, -1)
-        self._counts = (len(expression), len(fields))
+        self._counts, self._bounds = (len(expression), len(fields)), model.expression_bounds
+        self._statistical = model.expression_kind == "statistical"
         self._additive = np.concatenate([expression, fields, swelling])
         self._holes = {}
 
@@ -103,10 +104,14 @@ class PopulationScans:
         """All random numbers of one scan, from its index alone."""
         c, (expressions, fields) = self._capture, self._counts
         rng = np.random.Generator(np.random.Philox(key=self._seed, counter=[0, 0, 0, index]))
-        active = rng.random(expressions) < 6.0 / max(expressions, 1)
-        strength = np.minimum(rng.gamma(2.0, c.expression / 2.0, expressions), 1.0)
+        if self._statistical:
+            usual = c.expression / Capture.expression
+            expression = np.clip(usual * rng.standard_normal(expressions), *self._bounds)
+        else:
+            active = rng.random(expressions) < 6.0 / max(expressions, 1)
+            expression = active * np.minimum(rng.gamma(2.0, c.expression / 2.0, expressions), 1.0)
         return {
-            "additive": np.concatenate([active * strength, c.deformation * rng.standard_normal(fields),
+            "additive": np.concatenate([expression, c.deformation * rng.standard_normal(fields),
                                         c.weight * rng.standard_normal(1)]).astype(np.float32),
             "rotation": np.deg2rad(c.rotation_degrees) * rng.standard_normal(3),
             "translation": (c.translation * rng.standard_normal(3)).astype(np.float32),

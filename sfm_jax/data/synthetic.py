@@ -194,9 +194,12 @@ class SyntheticPhotos:
         return jnp.stack([jnp.clip(yaw, -c.yaw, c.yaw), jnp.clip(pitch, -35, 35), jnp.clip(roll, -45, 45)])
 
     def _expression(self, key):
-        """A few active units; most of the time the two sides of a face do the same."""
+        """A few active units; most of the time the two sides of a face do the same. Statistical ones: normal."""
         c, count = self.conditions, len(self._partner)
         active, strength, even = jax.random.split(key, 3)
+        if self.model.expression_kind == "statistical":
+            usual = c.expression / Conditions.expression
+            return jnp.clip(usual * jax.random.normal(strength, (count,)), *self.model.expression_bounds)
         # The sum of two exponentials is a gamma variable; jax.random.gamma samples by rejection, in slow loops.
         code = jnp.minimum(c.expression / 2 * jax.random.exponential(strength, (2, count)).sum(0), 1.0)
         code = jnp.where(jax.random.bernoulli(active, min(c.active / max(count, 1), 1.0), (count,)), code, 0.0)

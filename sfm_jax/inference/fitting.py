@@ -50,7 +50,7 @@ class PointModel:
 
 class Prior(NamedTuple):
     """Where codes are expected: identity [K] and its deviation [K] or []; expression [F, E] (or [E]) and its
-    deviation [E] or []. Activations stay within [low, high]."""
+    deviation [E] or []. Expressions stay within [low, high]."""
 
     identity: Float[AnyArray, " K"]
     identity_deviation: Numbers

@@ -22,14 +22,14 @@ from sfm_jax.inference.fitting import PointModel, project
 from sfm_jax.losses.image import colour_distance, masked_image_mean
 
 _STEPS = {"identity": 0.02, "expression": 0.005, "albedo": 0.05, "turn": 0.003, "log_scale": 0.002, "shift": 0.002,
-          "light": 0.02}  # sizes of Adam's steps, in each quantity's own unit
+          "light": 0.02}  # sizes of Adam's steps, in each quantity's own unit; expressions are activations
 
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
     """Of the photo against all else: photo: of the mean distance of colours on the skin, in units of `colour` (sRGB),
     about as many observations as it counts for; deviations: of points (share of the crop's side), and of codes from
-    where they started; iterations: of Adam."""
+    where they started (of activations, in place of others' unit); iterations: of Adam."""
 
     photo: float = 100.0
     colour: float = 0.05
@@ -59,6 +59,7 @@ class PhotoFitter:
     def __init__(self, decoder: FaceDecoder, size: int, weights: Weights = Weights()):
         self._decoder, self._size, self._weights = decoder, size, weights
         self._renderer = FaceRenderer(decoder.model, size)
+        self._unit, self._bounds = decoder.model.expression_unit, decoder.model.expression_bounds
         self._run = jax.jit(self.fit)
 
     def __call__(
@@ -90,7 +91,7 @@ class PhotoFitter:
 
         rule = optax.chain(optax.scale_by_adam(b1=0.8, b2=0.95),
                            optax.scale_by_schedule(optax.cosine_decay_schedule(-1.0, self._weights.iterations)))
-        sizes = _Change(**_STEPS)
+        sizes = _Change(**_STEPS | {"expression": self._unit * _STEPS["expression"]})
 
         def improve(carry, _):
             change, state = carry
@@ -101,10 +102,10 @@ class PhotoFitter:
             return (change, state), None
 
         (change, _), _ = jax.lax.scan(improve, (start, rule.init(start)), None, self._weights.iterations)
-        return changed(codes, change)
+        return changed(codes, change, self._bounds)
 
     def _cost(self, change, image, background, codes, points, seen, seen_weights):
-        weights, new = self._weights, changed(codes, change)
+        weights, new = self._weights, changed(codes, change, self._bounds)
         face = self._decoder(jax.tree.map(lambda leaf: leaf[None], new), self._size)
         shown = self._renderer(face, background[None])
         distance = colour_distance(to_srgb(shown.colour), image[None])
@@ -113,14 +114,14 @@ class PhotoFitter:
         places = project(points, new.identity, new.expression, new.rotation, new.log_scale, new.shift)
         apart = jnp.sum((places - seen) ** 2, -1) / weights.points**2
         moved = [jnp.sum(part**2) / deviation**2 for part, deviation in (
-            (change.identity, weights.identity), (change.expression, weights.expression),
+            (change.identity, weights.identity), (change.expression, self._unit * weights.expression),
             (change.albedo, weights.albedo), (change.light, weights.light))]
         return weights.photo * photo + jnp.sum(seen_weights * jnp.log1p(apart)) + sum(moved)
 
 
-def changed(codes: FaceCodes, change: _Change) -> FaceCodes:
-    """The codes with the change; activations stay within 0 and 1."""
+def changed(codes: FaceCodes, change: _Change, bounds: tuple[float, float]) -> FaceCodes:
+    """The codes with the change; expressions stay within their bounds."""
     rotation = jnp.matmul(rotation_from_axis_angle(change.turn), codes.rotation, precision=jax.lax.Precision.HIGHEST)
-    return FaceCodes(codes.identity + change.identity, jnp.clip(codes.expression + change.expression, 0, 1),
+    return FaceCodes(codes.identity + change.identity, jnp.clip(codes.expression + change.expression, *bounds),
                      codes.albedo + change.albedo, rotation, codes.log_scale + change.log_scale,
                      codes.shift + change.shift, codes.light + change.light)

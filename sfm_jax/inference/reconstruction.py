@@ -37,7 +37,7 @@ class Reconstruction:
     axes: of the model, x to the image's right, y up, z to the viewer.
 
     model; identity [K] standard deviations of its first components; z [d] the network's identity code on the unit
-    sphere, for recognition (empty without a network); expression [E] activations, 0 to 1, by model.expression_names;
+    sphere, for recognition (empty without a network); expression [E] as the model's, by model.expression_names;
     albedo [A] standard deviations; light [9, 3] spherical harmonics; rotation [3, 3] of the head; pose_degrees [3]:
     yaw, pitch, roll; camera [2, 4]: pixels = camera @ (x, y, z, 1) in mm; landmarks68_px [68, 2] in iBUG's order, of
     the model; face_box [4]: left, top, right, bottom of the detected points; presence, score: see DetectedFace;
@@ -145,7 +145,9 @@ class Reconstructor:
         codes, z = zip(*map(self.encode, crops, seen), strict=True)
         mean = jax.tree.map(lambda *leaves: np.mean(leaves, 0), *codes)
         prior = fitting.Prior(jnp.asarray(mean.identity), jnp.asarray(NETWORK_IDENTITY),
-                              jnp.stack([one.expression for one in codes]), jnp.asarray(NETWORK_EXPRESSION))
+                              jnp.stack([one.expression for one in codes]),
+                              jnp.asarray(NETWORK_EXPRESSION * self.model.expression_unit),
+                              *self.model.expression_bounds)
         weights = np.tile(self._weights, (len(known), 1))
         fit = self._fit_points(self._points, jnp.asarray(np.stack(seen)), weights, prior, settings=POINT_SETTINGS)
         together = np.mean(z, 0)
@@ -224,7 +226,9 @@ class Reconstructor:
                                 settings=POINT_SETTINGS)
 
     def _prior(self, identity, expression):
-        return fitting.standard_prior(self._points, 1, identity, expression)
+        prior = fitting.standard_prior(self._points, 1, identity, expression * self.model.expression_unit)
+        low, high = self.model.expression_bounds
+        return prior._replace(low=low, high=high)
 
     def _landmarks_of(self, fit):
         return np.asarray(self._project(self._landmarks, fit.identity, fit.expression[0], fit.rotation[0],

@@ -28,7 +28,8 @@ from sfm_jax.inference.reconstruction import Reconstruction
 PARAMETERS = {  # name in params.npz and params.json: what it is
     "identity": "[K] standard deviations of the model's first identity components",
     "z": "[d] identity code on the unit sphere, to be compared by its cosine; empty without a network",
-    "expression": "[E] activations, 0 to 1, in the order of expression_names",
+    "expression": "[E] in the order of expression_names: activations, 0 to 1; standard deviations, where the model's "
+                  "expressions are statistical",
     "albedo": "[A] standard deviations of the model's components of log albedo",
     "light": "[9, 3] spherical harmonics of linear RGB irradiance, in the viewer's axes",
     "rotation": "[3, 3] of the head, from the model's axes to the viewer's (x right, y up, z to the viewer)",
@@ -238,8 +239,9 @@ def _facts(folder):
     if np.ndim(params["pose_degrees"]) != 1:
         return f"{len(params['found'])} frames, a face in {sum(params['found'])}"
     yaw, pitch, roll = params["pose_degrees"]
-    strongest = sorted(zip(params["expression"], params["expression_names"], strict=False), reverse=True)[:3]
-    shown = ", ".join(f"{name} {value:.2f}" for value, name in strongest if value > 0.05)
+    strongest = sorted(zip(params["expression"], params["expression_names"], strict=False),
+                       key=lambda pair: abs(pair[0]), reverse=True)[:3]
+    shown = ", ".join(f"{name} {value:.2f}" for value, name in strongest if abs(value) > 0.05)
     return (f"yaw {yaw:.0f}, pitch {pitch:.0f}, roll {roll:.0f} degrees; {shown or 'at rest'}; "
             f"{'fitted' if params['fitted'] else 'network alone'}; {params['model_name']}")
 

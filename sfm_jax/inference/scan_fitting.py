@@ -36,9 +36,9 @@ _TUKEY = 4.685  # deviations beyond which a point has no pull: 95 % efficient fo
 class Settings:
     """samples: points used, at most, for the codes; independent: how many of them they count as, at most: what the
     model lacks, and what noise does where a surface curves, is alike in neighbouring points; deviation: mm, of points
-    from the surface, at least; landmark_deviation: mm; expression_deviation and expression_bounds: of activations;
-    facing: least cosine of a point's normal, where given, with the surface's; iterations: at most; tolerance: mm, root
-    mean square move of the surface below which it ends; bending (per mm) and displacement (mm): deviations of the
+    from the surface, at least; landmark_deviation: mm; expression_deviation: of activations, of others as much in their
+    unit; facing: least cosine of a point's normal, where given, with the surface's; iterations: at most; tolerance: mm,
+    root mean square move of the surface below which it ends; bending (per mm) and displacement (mm): deviations of the
     displacement field's Laplacian and of the field; seed: of the choice of points."""
 
     samples: int = 8000
@@ -46,7 +46,6 @@ class Settings:
     deviation: float = 0.3
     landmark_deviation: float = 3.0
     expression_deviation: float = 0.3
-    expression_bounds: tuple[float, float] = (0.0, 1.0)
     facing: float = 0.5
     iterations: int = 60
     tolerance: float = 0.02
@@ -229,7 +228,6 @@ class _Problem:
     def solve(self, start, how):
         settings = self.settings
         codes = np.zeros(self.basis.shape[1])
-        codes[len(self.model.identity_basis):] = np.clip(0, *settings.expression_bounds)
         state, moves, converged = _State(codes, start), [], False
         for count in range(settings.iterations):
             vertices = self.vertices(state)
@@ -277,7 +275,8 @@ class _Problem:
         # Single precision suffices for a step, and takes half the time.
         jacobian, residual = (np.concatenate(parts).astype(np.float32) for parts in (rows, residuals))
         deviation = np.concatenate([np.ones(identities), np.full(len(state.codes) - identities,
-                                                                 settings.expression_deviation)])
+                                                                 settings.expression_deviation
+                                                                 * self.model.expression_unit)])
         pose = jacobian.shape[1] - len(state.codes)
         square, right = ((jacobian.T @ x).astype(np.float64) for x in (jacobian, residual))
         square[np.diag_indices(len(square))] += np.concatenate([np.full(pose, 1e-6), deviation**-2])
@@ -286,7 +285,7 @@ class _Problem:
         if rigid:
             change[:pose] = scipy.linalg.solve(square[:pose, :pose], right[:pose], assume_a="pos")
         else:
-            low, high = (bound - state.codes[identities:] for bound in settings.expression_bounds)
+            low, high = (bound - state.codes[identities:] for bound in self.model.expression_bounds)
             change = _bounded_solve(square, right, low, high, pose + identities)
         codes = state.codes + change[pose:]
         turn = Rotation.from_rotvec(change[:3]).as_matrix()

@@ -34,7 +34,7 @@ MEANINGS = {
     "images": "sRGB crops, rows from the top: uint8, or float32 in [0, 1]",
     "identity": "as the decoder takes it: standard deviations of the components where the basis is the face model's "
                 "own, but for the last number, the slack of the sphere",
-    "expression": "activations of model.expressions in signature.json, 1 is the full one",
+    "expression": "of model.expressions in signature.json: activations, 1 is the full one, or standard deviations",
     "albedo": "standard deviations of the components of the skin's colour",
     "rotation": "matrix from the face's axes to the camera's: x to the image's right, y up, z towards the viewer",
     "log_scale": "of the camera; at 0 the mean face fills the crop",

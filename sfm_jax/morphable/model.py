@@ -26,6 +26,8 @@ from sfm_jax.geometry.static import StaticArrays
 
 FORMAT = "sfm-jax model 1"
 _TEXTS = ("expression_names", "name", "licence", "source", "albedo_space")
+_KINDS = {"activations": (0.0, 1.0), "statistical": (-3.0, 3.0)}  # of expressions: what their codes lie between
+_ACTIVE = 0.3  # root mean square of an activation, where one of a statistical expression is 1
 _ARRAYS = ("mean", "identity_basis", "identity_sigma", "expression_basis", "albedo_mean", "albedo_basis")
 
 
@@ -61,8 +63,9 @@ class MorphableModel:
     """A linear face model with Gaussian identity codes (one unit = one standard deviation).
 
     mean [V, 3] mm; identity_basis [K, V, 3] mm per unit code; identity_sigma [K] mm (root mean square vertex
-    displacement at one sigma); expression_basis [E, V, 3] mm at full expression; albedo_mean [V, 3] and
-    albedo_basis [A, V, 3] in log linear RGB (`albedo_space` "log") or linear RGB ("linear").
+    displacement at one sigma); expression_basis [E, V, 3] mm at full expression (`expression_kind` "activations", of
+    0 to 1) or at one standard deviation ("statistical", of either sign); albedo_mean [V, 3] and albedo_basis [A, V, 3]
+    in log linear RGB (`albedo_space` "log") or linear RGB ("linear").
     """
 
     mean: Float[AnyArray, "V 3"]
@@ -77,6 +80,17 @@ class MorphableModel:
     licence: str = flax.struct.field(pytree_node=False, default="")
     source: str = flax.struct.field(pytree_node=False, default="")
     albedo_space: str = flax.struct.field(pytree_node=False, default="log")
+    expression_kind: str = flax.struct.field(pytree_node=False, default="activations")
+
+    @property
+    def expression_bounds(self) -> tuple[float, float]:
+        """What the numbers of an expression code lie between."""
+        return _KINDS[self.expression_kind]
+
+    @property
+    def expression_unit(self) -> float:
+        """The change of a number of an expression code that says as much as one of an activation by 1 (ours)."""
+        return 1.0 if self.expression_kind == "activations" else 1 / _ACTIVE
 
     def decode(
         self, identity: Float[AnyArray, "*#batch k"], expression: Float[AnyArray, "*#batch E"] | None = None
@@ -151,7 +165,7 @@ def model_arrays(model: MorphableModel) -> dict[str, np.ndarray]:
     arrays = {key: np.asarray(getattr(model, key)) for key in _ARRAYS}
     for field in dataclasses.fields(Topology):
         arrays[field.name] = np.asarray(getattr(model.topology, field.name))
-    return arrays | {key: np.asarray(getattr(model, key), dtype=np.str_) for key in _TEXTS}
+    return arrays | {key: np.asarray(getattr(model, key), dtype=np.str_) for key in (*_TEXTS, "expression_kind")}
 
 
 def model_from_arrays(path: str | os.PathLike, arrays: dict[str, np.ndarray]) -> MorphableModel:
@@ -172,7 +186,11 @@ def model_from_arrays(path: str | os.PathLike, arrays: dict[str, np.ndarray]) ->
     space = str(arrays["albedo_space"])
     if space not in ("log", "linear"):
         raise ValueError(f"{path}: key 'albedo_space': found {one_line(space)!r}, expected 'log' or 'linear'")
+    kind = str(arrays.get("expression_kind", "activations"))  # which older files do not say
+    if kind not in _KINDS:
+        raise ValueError(f"{path}: key 'expression_kind': found {one_line(kind)!r}, expected {' or '.join(_KINDS)}")
     return MorphableModel(
+        expression_kind=kind,
         **{key: jnp.asarray(value, jnp.float32) for key, value in values.items()},
         topology=_topology(path, arrays, vertices), expression_names=names, albedo_space=space,
         **{key: str(texts(path, f"key '{key}'", arrays[key])) for key in ("name", "licence", "source")})

@@ -113,7 +113,8 @@ class Cycle(PhotoModel):
         pose = [(getattr(put, name), getattr(found, name)) for name in ("rotation", "log_scale", "shift")]
         return {
             "cycle_identity": lambda: cycle.code_change(put.identity, found.identity),
-            "cycle_expression": lambda: cycle.expression_change(put.expression, found.expression),
+            "cycle_expression": lambda: cycle.expression_change(*(
+                codes.expression / self.model.expression_unit for codes in (put, found))),
             "cycle_pose": lambda: cycle.pose_change(*pose),
             "cycle_albedo": lambda: cycle.code_change(put.albedo, found.albedo),
         }

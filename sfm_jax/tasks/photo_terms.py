@@ -94,7 +94,8 @@ class Terms:
             return masked_mean(surface.vertex_distance(face.neutral, truth, self.weights), known)
 
         def expression_error():
-            return masked_mean(jnp.sum((codes.expression - record["expression"]) ** 2, -1), known)
+            return masked_mean(jnp.sum(((codes.expression - record["expression"]) / self.model.expression_unit) ** 2,
+                                       -1), known)
 
         def rotation():
             return masked_mean(pose.chordal_squared(codes.rotation, record["rotation"]), record["rotation_mask"])
@@ -158,7 +159,7 @@ class Terms:
         return {
             "sphere": lambda: jnp.mean(distribution.sphere_penalty(prediction.code, 1.0)),
             "prior": lambda: jnp.mean(jnp.sum(codes.identity**2, -1)),
-            "expression": lambda: jnp.mean(jnp.sum(codes.expression**2, -1)),
+            "expression": lambda: jnp.mean(jnp.sum((codes.expression / self.model.expression_unit) ** 2, -1)),
             "albedo": lambda: jnp.mean(jnp.sum(codes.albedo**2, -1)),
             "light": lambda: jnp.mean(jnp.sum((codes.light - grey) ** 2, (-1, -2))),
         }

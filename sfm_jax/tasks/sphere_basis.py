@@ -113,7 +113,7 @@ class SphereBasis:
                 "neutral": jnp.mean(surface.vertex_distance(neutral, batch["neutral"], self.weights)),
                 "scan": jnp.mean(surface.vertex_distance(scan, batch["vertices"], self.weights)),
                 "identity": jnp.mean(identity.margin_cross_entropy(cosine, batch["person"], **self.config.margin)),
-                "expression": jnp.mean(jnp.sum(expression**2, axis=-1)),
+                "expression": jnp.mean(jnp.sum((expression / self.model.expression_unit) ** 2, axis=-1)),
                 **self._basis_terms(params["basis"]),
                 **self._code_terms(code, radius),
             }

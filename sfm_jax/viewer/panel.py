@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from sfm_jax.morphable.default import load_default
 from sfm_jax.viewer import scene as scenes
 from sfm_jax.viewer.explorer import Explorer
 from sfm_jax.viewer.scene import Scene
@@ -16,7 +15,7 @@ from sfm_jax.viewer.subject import FoundFace, Subject
 COMPONENTS = 10
 NEAREST = 5
 TILE = 320  # pixels
-FREE_RANGE = 3.0  # of expressions that are not ARKit's, and of components: standard deviations
+FREE_RANGE = 3.0  # of components: standard deviations
 GROUPS = {"brow": "Brows", "cheek": "Cheeks and nose", "nose": "Cheeks and nose", "eye": "Eyes", "jaw": "Jaw",
           "mouth": "Mouth"}
 OTHERS = "Others"
@@ -233,9 +232,8 @@ class Panel:
     def _expression(self):
         names = self.subject.model.expression_names or tuple(
             f"{k + 1}" for k in range(len(self.subject.model.expression_basis)))
-        is_arkit = set(names) <= set(load_default(0).expression_names)
         found = np.concatenate([[0.0], *(face.expression.ravel() for face in self.subject.faces)])
-        low, high = (0.0, 1.0) if is_arkit else (-FREE_RANGE, FREE_RANGE)
+        low, high = self.subject.model.expression_bounds
         low, high = min(low, float(np.floor(10 * found.min()) / 10)), max(high, float(np.ceil(10 * found.max()) / 10))
         self._press(self.gui.add_button("Reset"), lambda: self._reset_expression())
         self._sliders = [None] * len(names)

@@ -83,12 +83,13 @@ def test_an_expression_pca_moves_the_mean_and_a_file_of_blendshapes_takes_its_pl
     np.testing.assert_allclose(model.mean, face.mean + offset.reshape(-1, 3), atol=1e-5)
     np.testing.assert_allclose(model.expression_basis[1].ravel(), 3 * face.unit[:, 1], atol=1e-6)
     assert model.topology.landmarks.shape == (0,) and model.topology.uv.shape == (0, 2)
+    assert model.expression_kind == "statistical"
 
     (tmp_path / "blendshapes.bin").write_bytes(blendshapes(face))
     assert load_blendshapes(tmp_path / "blendshapes.bin")[0] == ("smile", "frown")
     model = load_eos(tmp_path / "face.bin", blendshapes=tmp_path / "blendshapes.bin")
     np.testing.assert_array_equal(model.mean, face.mean.astype(np.float32))
-    assert model.expression_names == ("smile", "frown")
+    assert model.expression_names == ("smile", "frown") and model.expression_kind == "activations"
 
 
 def test_landmarks_that_the_mapping_lacks_come_from_the_contour_and_the_lips(tmp_path):

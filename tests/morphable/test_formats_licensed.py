@@ -87,6 +87,7 @@ def test_deep3d(face, tmp_path):
     check(model, face)
     check_albedo(model, face)
     np.testing.assert_array_equal(model.topology.landmarks, face.landmarks)
+    assert model.expression_kind == "statistical"
 
 
 def test_lsfm_and_lyhm(face, tmp_path):
@@ -165,7 +166,7 @@ def test_basel_2017(face, tmp_path, minor):
     check(model, face)
     check_albedo(model, face)
     np.testing.assert_array_equal(model.topology.landmarks, face.landmarks)
-    assert model.expression_names == ("expression 1", "expression 2")
+    assert model.expression_names == ("expression 1", "expression 2") and model.expression_kind == "statistical"
     (tmp_path / "wrong.txt").write_text('[landmark_mappings]\n1 = "ear"\n')
     with pytest.raises(ValueError, match="wrong.txt: landmark 1: the model has no vertex named 'ear'"):
         load_statismo(path, tmp_path / "wrong.txt")
@@ -223,7 +224,9 @@ def flame(face, wrap=np.asarray, unit=0.001):
 def test_flame_with_chumpy_arrays_and_sparse_matrices(face, tmp_path, chumpy, protocol):
     path = tmp_path / "generic_model.pkl"
     path.write_bytes(pickle.dumps(flame(face, chumpy), protocol=protocol))
-    check(load_face_model(path, identities=3), face)
+    model = load_face_model(path, identities=3)
+    check(model, face)
+    assert model.expression_kind == "statistical"
 
 
 def embedding(face):

@@ -213,6 +213,15 @@ def test_the_real_facekit_reads_as_its_arrays_say(tmp_path):
 
 # ----------------------------------------------------------------------------------------------------- npz
 
+@pytest.mark.parametrize(("sigma", "kind"), [({}, "activations"), ({"expression_sigma": [3.0, 3.0]}, "statistical")])
+def test_expressions_of_an_npz_with_deviations_are_statistical(face, tmp_path, sigma, kind):
+    np.savez(tmp_path / "a.npz", mean=face.mean, identity=face.identity, triangles=face.triangles,
+             expression=face.expression, **sigma)
+    model = load_npz(tmp_path / "a.npz")
+    assert model.expression_kind == kind
+    np.testing.assert_allclose(model.expression_basis, face.expression * (3 if sigma else 1), rtol=1e-6)
+
+
 @pytest.mark.parametrize("layout", ["KV3", "V3K", "K3V", "3VK"])
 def test_an_npz_of_any_names_and_any_order_of_axes(face, tmp_path, layout):
     basis = {"KV3": face.identity, "V3K": np.moveaxis(face.identity, 0, -1), "K3V": face.identity.reshape(3, -1),

@@ -33,6 +33,7 @@ def assemble(
     identity: np.ndarray,
     expression: np.ndarray | None = None,
     expression_names: Sequence[str] = (),
+    expression_kind: str = "activations",
     albedo: tuple[np.ndarray, np.ndarray] | None = None,
     uv: np.ndarray | None = None,
     uv_triangles: np.ndarray | None = None,
@@ -50,7 +51,8 @@ def assemble(
       mean: [V, 3] in the file's unit.
       triangles: [F, 3], of either winding: the model's are outward.
       identity: [K, V, 3], each at one standard deviation, in the file's unit.
-      expression: [E, V, 3] at full expression, likewise, with their names ("expression 1", .. if none).
+      expression: [E, V, 3] at full expression, or at one standard deviation; with their names ("expression 1", .. if
+        none) and their kind (see MorphableModel).
       albedo: mean [V, 3] and basis [A, V, 3] of log linear RGB.
       uv: [U, 2], v upwards, with uv_triangles [F, 3]; None is one for each vertex.
       landmarks: [68] vertices in iBUG's order, or None.
@@ -91,8 +93,8 @@ def assemble(
         expression_basis=jnp.asarray(expression),
         albedo_mean=jnp.asarray(_vertices(path, "albedo mean", albedo_mean, count)),
         albedo_basis=jnp.asarray(_basis(path, "albedo", albedo_basis, count)),
-        topology=topology, expression_names=expression_names, name=name or os.path.basename(path), licence=licence,
-        source=source, albedo_space="log")
+        topology=topology, expression_names=expression_names, expression_kind=expression_kind,
+        name=name or os.path.basename(path), licence=licence, source=source, albedo_space="log")
 
 
 def columns(path: str | os.PathLike, key: str, matrix: np.ndarray) -> Float[np.ndarray, "K V 3"]:

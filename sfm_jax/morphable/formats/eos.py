@@ -67,13 +67,13 @@ def load_eos(
 
     mean = shape.mean.reshape(-1, 3)
     if blendshapes is not None:
-        expression = load_blendshapes(blendshapes)
-    names, offset, basis = expression or ((), 0, None)
+        expression = "activations", *load_blendshapes(blendshapes)
+    kind, names, offset, basis = expression or ("activations", (), 0, None)
     albedo = albedo_from_srgb(colour.mean.reshape(-1, 3), colour.basis) if colour.mean.size else None
     points, note = _landmarks(path, mean, named, landmarks, contours)
     return assemble(
         path, mean=mean + offset, triangles=shape.triangles, identity=shape.basis, expression=basis,
-        expression_names=names, albedo=albedo, uv=uv * [1, -1] + [0, 1] if len(uv) else None,
+        expression_names=names, expression_kind=kind, albedo=albedo, uv=uv * [1, -1] + [0, 1] if len(uv) else None,
         uv_triangles=uv_triangles if len(uv_triangles) else None, landmarks=points, name=Path(path).stem,
         source=f"eos model {Path(path).name}{note}")
 
@@ -181,15 +181,15 @@ class _Cursor:
         return _Pca(mean, columns(self.path, f"{what} basis", basis), triangles)
 
     def expression(self):
-        """Names, what the mean shape gains, and the basis."""
+        """Their kind, names, what the mean shape gains, and the basis."""
         kind = self.number("i", "expression model")
         if kind == _BLENDSHAPES:
             names, basis = self.blendshapes()
-            return names, 0.0, basis
+            return "activations", names, 0.0, basis
         if kind != _PCA:
             raise ValueError(f"{self.path}: expression model: kind {kind}, expected {_PCA} or {_BLENDSHAPES}")
         pca = self.pca("expression")
-        return (), pca.mean.reshape(-1, 3), pca.basis
+        return "statistical", (), pca.mean.reshape(-1, 3), pca.basis
 
     def blendshapes(self):
         names, offsets = [], []
@@ -257,6 +257,9 @@ def _pack_pca(mean, basis, triangles):
 def _pack_expressions(model):
     if not len(model.expression_basis):
         return b"\1"
+    if model.expression_kind == "statistical":
+        return struct.pack("<Bi", 0, _PCA) + _pack_pca(np.zeros_like(model.mean), np.asarray(model.expression_basis),
+                                                       model.topology.triangles)
     parts = [struct.pack("<BiQ", 0, _BLENDSHAPES, len(model.expression_basis))]
     for name, offsets in zip(model.expression_names, np.asarray(model.expression_basis), strict=True):
         parts += [struct.pack("<Q", len(name.encode())), name.encode(), _pack_matrix(offsets.reshape(-1, 1))]

@@ -56,6 +56,7 @@ def load_flame(
     places, place_triangles = (None, None) if uv is None else _uv(uv)
     return assemble(
         path, mean=mean, triangles=triangles, identity=directions[:identities], expression=directions[identities:],
+        expression_kind="statistical",
         uv=places, uv_triangles=place_triangles, landmarks=points, contour_lines=lines, millimetres=UNITS["m"],
         name=f"FLAME, {Path(path).stem}", source="Li et al. 2017, without joints")
 

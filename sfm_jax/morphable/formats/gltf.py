@@ -46,6 +46,7 @@ def load_gltf(path: str | os.PathLike) -> MorphableModel:
     return assemble(
         path, mean=mean, triangles=vertex[parts.triangles], identity=basis(True), expression=basis(False),
         expression_names=[name for name, own in zip(parts.names, is_identity, strict=True) if not own],
+        expression_kind="statistical" if extras.get("expression_kind") == "statistical" else "activations",
         uv=parts.uv, uv_triangles=None if parts.uv is None else parts.triangles,
         **{key: vertex[rows] for key, rows in parts.rows.items()}, millimetres=UNITS["m"],
         name=str(extras.get("name", Path(path).stem)), source=str(extras.get("source", f"glTF {Path(path).name}")),

@@ -56,6 +56,7 @@ def load_deep3d(path: str | os.PathLike) -> MorphableModel:
     return assemble(
         path, mean=_points(path, "meanshape", mean), triangles=integers(path, "tri", triangles) - 1,
         identity=columns(path, "idBase", identity), expression=columns(path, "exBase", expression),
+        expression_kind="statistical",
         albedo=_albedo(path, "meantex", colour, colours, 255),
         landmarks=np.ravel(integers(path, "keypoints", landmarks)) - 1, millimetres=UNITS["dm"],
         name="Basel Face Model 2009, front", source="Paysan et al. 2009, Guo et al. 2018, Deng et al. 2019")

@@ -30,8 +30,8 @@ def load_npz(
     Args:
       path: has at least a mean and an identity basis: [V, 3] or [3V], and [K, V, 3], [V, 3, K], [K, 3V] or [3V, K].
       keys: {part: key in the file} where they differ, of the parts mean, identity (at one standard deviation, unless
-        identity_sigma [K] is there: then it is scaled), expression and expression_sigma likewise, expression_names,
-        triangles, uv, uv_triangles and landmarks.
+        identity_sigma [K] is there: then it is scaled), expression and expression_sigma likewise (with it they are
+        statistical, without it activations), expression_names, triangles, uv, uv_triangles and landmarks.
       unit: of its lengths: m, dm, cm, mm or um.
       topology: a mesh with its triangles and UVs, where the file has none.
       landmarks: a file of 68 vertices (see `read_landmarks`), where the file has none.
@@ -64,6 +64,7 @@ def load_npz(
         path, mean=mean, **bases, **parts, millimetres=factor,
         expression_names=[str(name) for name in
                           np.ravel(texts(path, keys["expression_names"], found.get("expression_names", ())))],
+        expression_kind="statistical" if "expression_sigma" in found else "activations",
         landmarks=found.get("landmarks") if landmarks is None else all_landmarks(landmarks),
         name=Path(path).stem, source=f"npz {Path(path).name}")
 

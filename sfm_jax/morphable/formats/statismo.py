@@ -56,7 +56,7 @@ def load_statismo(path: str | os.PathLike, landmarks: str | os.PathLike | None =
         raise ValueError(f"{path}: not a readable HDF5 file, or truncated ({one_line(error)})") from None
     return assemble(
         path, mean=shape + _expression_mean(path, expression, shape), triangles=cells,
-        identity=shape_basis, expression=expression[1] if expression else None,
+        identity=shape_basis, expression=expression[1] if expression else None, expression_kind="statistical",
         albedo=_albedo(path, colour, shape), landmarks=all_landmarks(landmarks, _named(path, text, points)),
         name=Path(path).stem, source=f"statismo model {Path(path).name}")
 
