@@ -33,8 +33,12 @@ def by_yaw(values: np.ndarray, yaw_degrees: np.ndarray) -> dict[str, float]:
 
     The mean of the bins is what papers quote of AFLW2000-3D, whose faces are mostly frontal. As in 3DDFA's benchmark
     30 and 60 belong to the bin below, and all beyond 60 to the last. Empty bins are left out, of the mean as well.
+    ValueError for no values, and for yaws that are no numbers.
     """
     values, yaw = np.asarray(values), np.abs(np.asarray(yaw_degrees))
+    if values.shape != yaw.shape or not len(values) or not np.isfinite(yaw).all():
+        raise ValueError(f"values, yaw_degrees: found shapes {values.shape} and {yaw.shape}, "
+                         f"{np.sum(~np.isfinite(yaw))} yaws no finite numbers, expected [N] twice with N > 0")
     number = np.digitize(yaw, [high for _, high in YAW_BINS[:-1]], right=True)
     means = {f"{low}-{high}": float(values[number == k].mean())
              for k, (low, high) in enumerate(YAW_BINS) if (number == k).any()}

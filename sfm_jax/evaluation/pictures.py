@@ -73,7 +73,7 @@ def shaded(
 
 
 def framing(vertices: np.ndarray, margin: float = 1.08) -> tuple[np.ndarray, float]:
-    """Centre [3] and width (mm) of a square view that holds the mesh [V, 3] seen from the front, and turned."""
+    """Centre [3] and width (mm) of a square view that holds the mesh [V, 3] seen from the front; a face turned, too."""
     low, high = vertices.min(0), vertices.max(0)
     return (low + high) / 2, float(margin * (high - low).max())
 

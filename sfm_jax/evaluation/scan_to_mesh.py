@@ -162,14 +162,14 @@ def onto_region(surface: Surface, region: np.ndarray, keypoints: np.ndarray, pre
     """
     weight = float(int(share * len(region) / max(len(keypoints), 1)))
     weights = np.concatenate([np.ones(len(region)), np.full(len(keypoints), weight)])
-    target, motion, before = np.concatenate([region, keypoints]), start, 0.0
+    target, motion, before = np.concatenate([region, keypoints]), start, np.inf
     for _ in range(iterations):
         source = np.concatenate([surface.closest(motion.undo(region)).points, predicted_keypoints])
         new = similarity_between(source, target, weights)
         error = np.average(np.square(new.apply(source) - target).sum(1), weights=weights)
-        if abs(error - before) < _STILL:
+        still, motion, before = abs(error - before) < _STILL, new, error
+        if still:
             break
-        motion, before = new, error
     return motion
 
 

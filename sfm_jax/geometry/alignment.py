@@ -23,7 +23,9 @@ def procrustes(
       scale: fit s as well; otherwise s = 1.
 
     Returns:
-      rotation [3, 3], translation [3] in the unit of `target`, scale [] (see `apply_similarity`).
+      rotation [3, 3], translation [3] in the unit of `target`, scale [] (see `apply_similarity`), 0 of points in one
+      place. The gradient is NaN where points are spread alike along two axes, as those of a square are: there the
+      singular value decomposition has none.
     """
     weights = jnp.ones(source.shape[0], source.dtype) if weights is None else weights
     weights = (weights / jnp.sum(weights))[:, None]
@@ -37,7 +39,7 @@ def procrustes(
     rotation = _dot(u * signs, vt)
 
     variance = jnp.sum(weights * centred**2)
-    factor = jnp.sum(singular * signs) / variance if scale else jnp.ones((), u.dtype)
+    factor = jnp.sum(singular * signs) / jnp.where(variance > 0, variance, 1.0) if scale else jnp.ones((), u.dtype)
     return rotation, target_mean - factor * _dot(rotation, source_mean), factor
 
 

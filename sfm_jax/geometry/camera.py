@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sfm_jax.array_types import AnyArray, Number, Numbers, Points, Rotation
-from sfm_jax.geometry.vector import normalise
+from sfm_jax.geometry.vector import normalise, safe_norm
 
 BEHIND = -1e30  # nearness of a point that is not in front of a perspective camera: its triangles are not drawn
 NEAR = 1.0  # mm: the nearest distance that a perspective camera sees
@@ -164,10 +164,12 @@ def frame(
 ) -> Camera:
     """A camera that shows all of `vertices` [V, 3] at any rotation, the bounding sphere filling `fill` of the image.
 
-    Orthographic, or perspective with a vertical `field_of_view` in degrees. image_size is (height, width).
+    Orthographic, or perspective with a vertical `field_of_view` in degrees. image_size is (height, width). Vertices in
+    one place have no size to go by: they are shown a thousand times enlarged.
     """
+    vertices = jnp.asarray(vertices)
     middle = (jnp.max(vertices, 0) + jnp.min(vertices, 0)) / 2
-    radius = jnp.max(jnp.linalg.norm(vertices - middle, axis=-1))
+    radius = jnp.maximum(jnp.max(safe_norm(vertices - middle)), fill * min(image_size) / 2000)
     height, width = image_size
     centre = jnp.array([width / 2, height / 2], vertices.dtype)
     offset = -to_camera(middle, rotation, jnp.zeros(3, vertices.dtype))

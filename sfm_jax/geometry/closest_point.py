@@ -51,8 +51,9 @@ class Surface:
             raise ValueError("triangles: the mesh has none, expected at least one")
         if not np.isfinite(self.vertices).all():
             raise ValueError("vertices: hold NaN or infinite numbers, expected finite ones")
-        self._middle = self.vertices.mean(0)
-        corners = self.vertices[self.triangles] - self._middle
+        corners = self.vertices[self.triangles]
+        self._middle = corners.mean((0, 1))  # of what is used: a vertex of no triangle may be anywhere
+        corners -= self._middle
         a, b, c = corners.astype(np.float32).transpose(1, 2, 0)
         self._table = jnp.asarray(np.concatenate([a, b - a, c - a]))
         seeds, self._owner, self._radius = _seeds(corners)

@@ -68,7 +68,7 @@ def similarity_between(
 ) -> Similarity:
     """geometry.alignment.procrustes in double precision: source onto target (Umeyama 1991).
 
-    ValueError for fewer than three points: then the rotation is not determined.
+    ValueError for fewer than three points: then the rotation is not determined; nor is a scale of points in one place.
     """
     source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
     check_points(source, "source")
@@ -83,7 +83,10 @@ def similarity_between(
     u, singular, vt = np.linalg.svd((target - target_mean).T @ (weights * centred))
     signs = np.array([1, 1, np.sign(np.linalg.det(u) * np.linalg.det(vt))])
     rotation = (u * signs) @ vt
-    factor = float((singular * signs).sum() / (weights * centred**2).sum()) if scale else 1.0
+    variance = (weights * centred**2).sum()
+    if scale and not variance > 0:
+        raise ValueError("source: all points are in one place, expected some apart, to find a scale")
+    factor = float((singular * signs).sum() / variance) if scale else 1.0
     return Similarity(rotation, target_mean - factor * rotation @ source_mean, factor)
 
 

@@ -65,22 +65,26 @@ def sample_von_mises_fisher(
     Density proportional to exp(concentration mean.x). Wood's rejection sampler (1994), with a Beta proposal for
     the cosine w to the mean. The acceptance rate is above 0.6 for every d and concentration; we draw 32
     proposals each and take the first accepted, so the law is exact up to a 1e-13 chance of falling back to the last.
+    ValueError for d < 2, where there is no sphere.
     """
     dimension = mean.shape[-1]
+    if dimension < 2:
+        raise ValueError(f"mean: found shape {mean.shape}, expected [d] with d > 1")
     cosine_rng, accept_rng, direction_rng = jax.random.split(rng, 3)
     half = (dimension - 1) / 2.0
     b = half / (concentration + jnp.sqrt(concentration**2 + half**2))
-    x0 = (1.0 - b) / (1.0 + b)
-    c = concentration * x0 + 2.0 * half * jnp.log1p(-(x0**2))
-    beta = jax.random.beta(cosine_rng, half, half, (count, 32))
-    cosine = (1.0 - (1.0 + b) * beta) / (1.0 - (1.0 - b) * beta)
+    # All in distances from 1, which float32 tells apart where the law is narrow: 1 - cosine, and 1 - x0 of Wood's x0.
+    short = 2.0 * b / (1.0 + b)
+    rest = jax.random.beta(cosine_rng, half, half, (count, 32))
+    away = 2.0 * b * (1.0 - rest) / (rest + b * (1.0 - rest))
     log_uniform = jnp.log(jax.random.uniform(accept_rng, (count, 32), minval=1e-30))
-    accepted = concentration * cosine + 2.0 * half * jnp.log1p(-x0 * cosine) - c >= log_uniform
+    ratio = (short + (1.0 - short) * away) / (short * (2.0 - short))  # (1 - x0 cosine) / (1 - x0^2)
+    accepted = concentration * (short - away) + 2.0 * half * jnp.log(ratio) >= log_uniform
     first = jnp.where(accepted.any(1), accepted.argmax(1), 31)
-    w = jnp.take_along_axis(cosine, first[:, None], axis=1)
+    away = jnp.take_along_axis(away, first[:, None], axis=1)
     noise = jax.random.normal(direction_rng, (count, dimension))
     tangent = normalise(noise - (noise @ mean)[:, None] * mean)
-    return normalise(w * mean + jnp.sqrt(jnp.maximum(1.0 - w * w, 0.0)) * tangent)
+    return normalise((1.0 - away) * mean + jnp.sqrt(jnp.maximum(away * (2.0 - away), 0.0)) * tangent)
 
 
 def _norm(vector):

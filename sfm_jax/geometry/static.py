@@ -16,8 +16,10 @@ class StaticArrays:
         digest = hashlib.sha256()
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, np.ndarray):
+            if isinstance(value, np.ndarray) and (value.flags.writeable or value.base is not None):
+                value = value.copy()  # nobody else's, so that nothing changes it and its owner may
                 value.flags.writeable = False
+                object.__setattr__(self, field.name, value)
             digest.update(field.name.encode() + str(np.shape(value)).encode())
             digest.update(np.ascontiguousarray(value).tobytes())
         object.__setattr__(self, "_digest", digest.hexdigest())

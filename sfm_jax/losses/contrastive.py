@@ -32,6 +32,8 @@ def hardest_other(
     """Of `others` [M, d] the code [B, d] nearest to each of `codes` [B, d] that is of another person; without gradient
     to them. Persons are numbers [B] and [M]; below 0 is nobody: nothing is nearest to them, they to nothing. Where
     there is no other the code itself comes back."""
+    if not len(others):
+        return codes
     squared = jnp.sum((codes[:, None] - others) ** 2, -1)
     usable = (person[:, None] != other_person) & (person[:, None] >= 0) & (other_person >= 0)
     nearest = jnp.argmin(jnp.where(usable, squared, jnp.inf), 1)

@@ -20,7 +20,8 @@ CAP = 10.0
 
 def capped_square(values: Float[AnyArray, "..."], mask: Shaped[AnyArray, "..."], cap: Number = CAP) -> Float[Array, ""]:
     """D: mean of min(x^2, cap) over a mask that broadcasts to values [...]; beyond the cap nothing pulls."""
-    return masked_mean(jnp.minimum(values**2, cap), mask)
+    known = jnp.where(jnp.broadcast_to(jnp.asarray(mask, values.dtype), values.shape) > 0, values, 0.0)
+    return masked_mean(jnp.minimum(known**2, cap), mask)
 
 
 def roughness(
@@ -43,7 +44,7 @@ def normal_distance(
     known surface.
     """
     known = jax.lax.stop_gradient(jnp.sum(true**2, -1) > 0.5).astype(jnp.float32)
-    return masked_mean(safe_norm(normals - true), mask * known)
+    return masked_mean(safe_norm(normals - true), jnp.asarray(mask, known.dtype) * known)
 
 
 def map_roughness(displacement: Float[AnyArray, "H W"], mask: Shaped[AnyArray, "H W"]) -> Float[Array, ""]:

@@ -27,10 +27,11 @@ def angular_margin(
     """
     if m1 == 1.0 and m2 == 0.0:
         return cosine - m3
-    # arccos has an infinite slope at +-1; 1e-6 inside, the slope is about 700 and the angle wrong by 1.4e-3 rad.
-    phi = m1 * jnp.arccos(jnp.clip(cosine, -1.0 + 1e-6, 1.0 - 1e-6)) + m2
+    # arccos has an infinite slope at +-1; 1e-6 inside, the slope is about 700 and the angle wrong by 1.4e-3 rad. In
+    # half precision there is nothing between that and 1.
+    phi = m1 * jnp.arccos(jnp.clip(cosine.astype(jnp.float32), -1.0 + 1e-6, 1.0 - 1e-6)) + m2
     k = jax.lax.stop_gradient(jnp.floor(phi / jnp.pi))
-    return (1.0 - 2.0 * jnp.mod(k, 2.0)) * jnp.cos(phi) - 2.0 * k - m3
+    return ((1.0 - 2.0 * jnp.mod(k, 2.0)) * jnp.cos(phi) - 2.0 * k - m3).astype(cosine.dtype)
 
 
 def margin_cross_entropy(
@@ -39,7 +40,7 @@ def margin_cross_entropy(
 ) -> Float[Array, "*batch"]:
     """Softmax cross-entropy [...] of scale * cosine [..., C] with the margin on the true class `labels` [...].
 
-    A label of -1 means "unknown" and costs 0.
+    A label of -1 means "unknown" and costs 0; one beyond all classes gives NaN.
     """
     known = labels >= 0
     index = jnp.where(known, labels, 0)
@@ -77,7 +78,7 @@ def split_margin_cross_entropy(
     Args:
       embeddings: [b, d], of this device's samples; normalised here.
       class_rows: [C/D, d], this device's rows of the table; rows from `persons` on are padding and never compete.
-      labels: [b] int32, of all persons; -1 is unknown and costs 0.
+      labels: [b] int32, of all persons; -1 is unknown and costs 0; beyond all persons: NaN.
     """
     count, device = len(embeddings), jax.lax.axis_index(axis_name)
     everyone = jax.lax.all_gather(sphere.normalise(embeddings), axis_name, tiled=True)
@@ -94,9 +95,11 @@ def split_margin_cross_entropy(
     total = jax.lax.psum(jnp.exp(logits - largest[:, None]).sum(1), axis_name)
     target = jax.lax.psum(jnp.where(is_target, logits, 0.0).sum(1), axis_name)
     loss = jnp.where(everyone_labels >= 0, largest + jnp.log(total) - target, 0.0)
+    known = (everyone_labels >= 0) & (everyone_labels < persons)
+    loss = jnp.where(everyone_labels < persons, loss, jnp.nan)
     best = jax.lax.stop_gradient(jnp.where(own < persons, cosine, -jnp.inf))
     true_cosine = jax.lax.psum(jnp.where(is_target, jax.lax.stop_gradient(cosine), 0.0).sum(1), axis_name)
-    correct = (true_cosine >= jax.lax.pmax(best.max(1), axis_name)) & (everyone_labels >= 0)
+    correct = (true_cosine >= jax.lax.pmax(best.max(1), axis_name)) & known
     mine = device * count
     return tuple(jax.lax.dynamic_slice_in_dim(values, mine, count) for values in (loss, correct))
 

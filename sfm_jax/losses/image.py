@@ -27,5 +27,7 @@ def masked_image_mean(
     """sum(mask * values) / sum(mask) of each image, [...] of [..., H, W] (Deng et al. 2019, Deep3D).
 
     A mask of less than one pixel in all counts as one pixel, so that a sliver of a face says little, an empty mask 0.
+    Values under a mask of 0 never count, not even NaN.
     """
-    return jnp.sum(mask * values, (-1, -2)) / jnp.maximum(jnp.sum(mask, (-1, -2)), 1.0)
+    mask = jnp.asarray(mask, values.dtype)
+    return jnp.sum(mask * jnp.where(mask > 0, values, 0.0), (-1, -2)) / jnp.maximum(jnp.sum(mask, (-1, -2)), 1.0)

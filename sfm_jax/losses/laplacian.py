@@ -13,7 +13,7 @@ _RARE = 0.1  # a column of the table that fewer rows use is looked up for those 
 
 def mean_laplacian(values: Float[AnyArray, "N C"], neighbours: Int[np.ndarray, "N n"]) -> Float[AnyArray, "N C"]:
     """values [N, C] less the mean of their neighbours; neighbours [N, n] int32, fixed, must be mutual, each row padded
-    at its end by its own index (geometry/adjacency.py). A place without neighbours gives 0."""
+    at its end by its own index (geometry/adjacency.py). A place without neighbours gives 0. For reverse mode alone."""
     degree = np.sum(neighbours != np.arange(len(neighbours))[:, None], axis=1)
     return sum_laplacian(neighbours)(values) / np.maximum(degree, 1).astype(np.float32)[:, None]
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sfm_jax.array_types import AnyArray
+from sfm_jax.geometry.vector import safe_norm
 
 
 def weighted_parameter_distance(
@@ -28,7 +29,7 @@ def projection_effects(
     columns [P, N, 3] or [B, P, N, 3] mm, under rotations [B, 3, 3] and scales [B] px per mm."""
     columns = jnp.broadcast_to(columns, (len(rotation), *columns.shape[-3:]))
     seen = jnp.einsum("brk,bpnk->bpnr", rotation[:, :2], columns, precision=jax.lax.Precision.HIGHEST)
-    return scale[:, None] * jnp.sqrt(jnp.mean(jnp.sum(seen**2, -1), -1))
+    return scale[:, None] * safe_norm(seen.reshape(*seen.shape[:2], -1)) / seen.shape[2]**0.5
 
 
 def rotation_columns(points: Float[AnyArray, "B N 3"]) -> Float[Array, "B 3 N 3"]:
@@ -40,8 +41,9 @@ def fit_scale_and_shift(
     points: Float[AnyArray, "B N 2"], picture: Float[AnyArray, "B N 2"]
 ) -> tuple[Float[Array, " B"], Float[Array, "B 2"]]:
     """The scale [B] and shift [B, 2] of the least-squares weak perspective: picture [B, N, 2] = shift + scale * points
-    [B, N, 2]; both x right, y down."""
+    [B, N, 2]; both x right, y down. Of points in one place: a scale of 0."""
     centre, middle = jnp.mean(points, 1), jnp.mean(picture, 1)
     moved = points - centre[:, None]
-    scale = jnp.sum(moved * (picture - middle[:, None]), (1, 2)) / jnp.sum(moved**2, (1, 2))
+    spread = jnp.sum(moved**2, (1, 2))
+    scale = jnp.sum(moved * (picture - middle[:, None]), (1, 2)) / jnp.where(spread > 0, spread, 1.0)
     return scale, middle - scale[:, None] * centre

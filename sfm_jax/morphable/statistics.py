@@ -185,7 +185,7 @@ def _shifted(linear: np.ndarray, gaps: np.ndarray, shift: np.ndarray) -> tuple[n
 
 def _largest_eigenpairs(gram, count):
     """The `count` largest eigenvalues [K], falling, of gram [N, N], and their vectors [N, K]."""
-    if 8 * count < len(gram):
+    if 8 * count < len(gram) and gram.any():
         # Lanczos is several times faster for a few of many; a fixed start makes it repeatable.
         start = np.random.default_rng(0).standard_normal(len(gram))
         values, vectors = sparse_linalg.eigsh(gram, count, which="LA", v0=start)

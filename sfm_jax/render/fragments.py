@@ -33,7 +33,7 @@ def box_fragments(
         box.width * box.height, capacity, box.left.astype(jnp.int32), box.top.astype(jnp.int32), box.width)
     column, row = scan_order(step, columns, left, top)
     inside, depth = cover(*split(take(points, take(triangles, face))), column, row)
-    pixel = jnp.where(inside & listed, (row * width + column).astype(jnp.int32), height * width)
+    pixel = jnp.where(inside & listed, pixel_number(column, row, image_size), height * width)
     return pixel, depth, face, demand
 
 
@@ -64,7 +64,21 @@ def scan_order(
     step: Int[Array, " N"], columns: Int[Array, " N"], left: Int[Array, " N"], top: Int[Array, " N"]
 ) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
     """Pixel (column, row) as float32 of entry `step` in a box that is `columns` wide and starts at (left, top)."""
-    # Whole numbers below 2^22 divide exactly enough in float32, and much faster than in int32.
-    step, columns, left, top = (a.astype(jnp.float32) for a in (step, jnp.maximum(columns, 1), left, top))
+    columns = jnp.maximum(columns, 1)
+    if len(step) > 2**22:
+        down, across = step // columns, step % columns
+        return (left + across).astype(jnp.float32), (top + down).astype(jnp.float32)
+    # Whole numbers up to 2^22 divide exactly enough in float32, and much faster than in int32.
+    step, columns, left, top = (a.astype(jnp.float32) for a in (step, columns, left, top))
     down = jnp.floor((step + 0.5) / columns)
     return left + (step - down * columns), top + down
+
+
+def pixel_number(
+    column: Float[Array, "*batch"], row: Float[Array, "*batch"], image_size: tuple[int, int]
+) -> Int[Array, "*batch"]:
+    """Flat index, int32, of pixels (column, row) in float32."""
+    height, width = image_size
+    if height * width > 2**24:  # then float32 has no odd numbers
+        return row.astype(jnp.int32) * width + column.astype(jnp.int32)
+    return (row * width + column).astype(jnp.int32)

@@ -57,11 +57,11 @@ def blend(
 def corner_rows(
     table: Float[AnyArray, "V C"], index: Integer[AnyArray, " P"], used: Bool[AnyArray, " P"]
 ) -> Float[Array, "P C"]:
-    """table[index] for table [V, C] and index [P]; no gradient flows to rows that are not `used` [P].
+    """table[index] for table [V, C] and index [P]; 0, and without gradient, where not `used` [P].
 
     Hence the background costs nothing in the backward pass, which scatters only what is used.
     """
-    return take(table, index)
+    return jnp.where(used[:, None], take(table, index), 0)
 
 
 @corner_rows.defjvp

@@ -104,8 +104,9 @@ def render(
     """
     check_mesh(vertices, surface.triangles)
     check_image_size(image_size)
-    if albedo.ndim != 2 or len(albedo) != len(vertices):
-        raise ValueError(f"albedo: shape {albedo.shape}, expected [{len(vertices)}, C]")
+    if albedo.ndim != 2 or len(albedo) != len(vertices) or (light is not None and albedo.shape[1] < 3):
+        least = "C" if light is None else "C >= 3"
+        raise ValueError(f"albedo: shape {albedo.shape}, expected [{len(vertices)}, {least}]")
     triangles = surface.triangles
     caps = caps or default_caps(image_size, len(triangles), edge_width)
     points = jax.lax.stop_gradient(camera.project(vertices))
@@ -173,13 +174,13 @@ def suggest_caps(
     def contour_demand(caps):
         def demand(camera):
             points = camera.project(vertices)
-            seen = visibility(points, surface.triangles, image_size, "fragments", caps, cull)
+            seen = visibility(points, surface.triangles, image_size, backend or "fragments", caps, cull)
             return contour_band(points, surface.triangles, surface.edges, seen, edge_width, caps, cull).demand
         return jax.jit(demand)
 
     need = _largest(jax.lax.map(visible_demand, cameras))
     while edge_width:
-        caps = caps._replace(fragments=need.fragments)
+        caps = Caps(*(count or have for count, have in zip(need, caps, strict=True)))
         contour = _largest(jax.lax.map(contour_demand(caps), cameras))
         if all(count <= have for count, have in zip(contour, caps, strict=True)):
             need = Caps(*map(max, zip(need, contour, strict=True)))

@@ -20,7 +20,7 @@ from sfm_jax.geometry.camera import BEHIND
 from sfm_jax.geometry.mesh import Edges
 from sfm_jax.render.caps import Caps, shortfall
 from sfm_jax.render.coverage import FAR, NONE, nearest, signed_area, take
-from sfm_jax.render.fragments import expand, scan_order
+from sfm_jax.render.fragments import expand, pixel_number, scan_order
 from sfm_jax.render.visibility import Visibility
 
 _JUMP = 1.0  # pixels of depth between a contour and what lies behind it; less is no visible step
@@ -147,7 +147,7 @@ def _nearest_edges(rows, depth, radius, capacity):
     top, lines = span(rows[:, 1], rows[:, 4], height)
     edge, step, listed, (left, top, columns), demand = expand(columns * lines, capacity, left, top, columns)
     column, row = scan_order(step, columns, left, top)
-    pixel = jnp.clip((row * width + column).astype(jnp.int32), 0, height * width - 1)
+    pixel = jnp.clip(pixel_number(column, row, (height, width)), 0, height * width - 1)
     valid, rank, _, _ = _probe(take(rows, edge), pixel, depth, radius)
     found, _ = nearest(jnp.where(valid & listed, pixel, height * width), rank, edge, height * width)
     return found, demand

@@ -87,8 +87,8 @@ class Unwrapped(NamedTuple):
 def vertices_to_map(values: Float[AnyArray, "V C"], layout: UVLayout) -> Float[Array, "S S C"]:
     """Vertex values [V, C] as a UV map [S, S, C]; zero where no texel is. Of vertices: a position map."""
     corner = layout.triangles[np.maximum(layout.triangle, 0)]
-    weights = np.where(layout.triangle[..., None] >= 0, layout.weights, 0)
-    return sum(weights[..., k, None] * take(values, corner[..., k]) for k in range(3))
+    total = sum(layout.weights[..., k, None] * take(values, corner[..., k]) for k in range(3))
+    return jnp.where(layout.triangle[..., None] >= 0, total, 0)
 
 
 def map_to_vertices(uv_map: Float[AnyArray, "S S C"], sampling: Sampling) -> Float[Array, "V C"]:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 from sfm_jax.array_types import AnyArray, Triangles
 from sfm_jax.render.caps import Caps
 from sfm_jax.render.coverage import Box, bounding_boxes, corners, cover, nearest
-from sfm_jax.render.fragments import box_fragments
+from sfm_jax.render.fragments import box_fragments, pixel_number
 
 SIDE = 2
 
@@ -30,7 +30,7 @@ def window(
             column, row = box.left + across, box.top + down
             inside, depth = cover(x, y, z, column, row)
             inside &= small & (column <= box.right) & (row <= box.bottom)
-            pixel = jnp.where(inside, (row * width + column).astype(jnp.int32), height * width)
+            pixel = jnp.where(inside, pixel_number(column, row, image_size), height * width)
             candidates.append((pixel, depth, face))
     rest = Box(box.left, box.top, jnp.where(small, box.left - 1, box.right), box.bottom)
     *large, demand = box_fragments(points, triangles, rest, image_size, caps.large)

@@ -23,7 +23,11 @@ def test_columns_are_in_units_of_what_really_moves():
 def test_an_answer_that_follows_nothing_is_not_rewarded():
     matrix, mass = disentanglement(np.array([[0.0, 1.0], [0.2, 1.0]]))
     assert matrix[1, 0] == np.inf and mass == np.inf
-    assert disentanglement(np.zeros((2, 2)))[1] == 0  # says nothing, and nothing wrong
+    assert disentanglement(np.zeros((2, 2)))[1] == 1  # as much with everything as with itself
+    entangled = np.full((3, 3), 0.5) + 0.5 * np.eye(3)
+    silent = entangled * [0, 1, 1]
+    assert disentanglement(silent)[1] == pytest.approx(4 / 6)
+    assert disentanglement(entangled)[1] == pytest.approx(1 / 2)
 
 
 @pytest.mark.parametrize("bad", [np.ones((2, 3)), np.ones((1, 1)), -np.ones((2, 2)), np.full((2, 2), np.nan)])

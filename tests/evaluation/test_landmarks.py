@@ -52,3 +52,9 @@ def test_rotation_error_is_scipys_angle_down_to_small_ones():
     error = landmarks.rotation_error_degrees(*((r.as_matrix().astype(np.float32)) for r in (first, turn * first)))
     np.testing.assert_allclose(error, np.degrees(turn.magnitude()), rtol=1e-3, atol=1e-4)
     assert landmarks.rotation_error_degrees(np.eye(3)[None], np.diag([-1.0, -1, 1])[None]) == pytest.approx(180)
+
+
+@pytest.mark.parametrize(("values", "yaw"), [([1.0, 1.0], [np.nan, 5.0]), ([], []), ([1.0], [1.0, 2.0])])
+def test_yaws_that_are_no_numbers_are_in_no_bin(values, yaw):
+    with pytest.raises(ValueError, match="values, yaw_degrees: found shapes"):
+        landmarks.by_yaw(np.array(values), np.array(yaw))

@@ -217,6 +217,14 @@ def test_a_region_of_a_moved_mesh_has_no_error(face, nose):
     np.testing.assert_allclose(back.apply(motion.apply(vertices)), vertices, atol=2e-2)
 
 
+def test_a_region_that_starts_at_the_same_distance_everywhere_is_still_brought_closer():
+    corners = np.array([[0.0, 0, 0], [10, 0, 0], [10, 10, 0], [0, 10, 0]])
+    surface = Surface(corners, np.array([[0, 1, 2], [0, 2, 3]]))
+    region = np.array([[2.0, 2, 5], [8, 3, 5], [5, 7, 5], [4, 4, 5]])
+    motion = onto_region(surface, region, np.zeros((0, 3)), np.zeros((0, 3)))
+    np.testing.assert_allclose(motion.translation, [0, 0, 5], atol=1e-3)
+
+
 def test_a_region_knows_what_closest_points_do_not(face, nose):
     """A nose stretched along its own surface: closest points see less of it than corresponding ones."""
     vertices, triangles, _ = face

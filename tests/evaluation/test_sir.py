@@ -103,3 +103,10 @@ def test_lengths_that_do_not_match_are_refused():
     codes, shapes, labels = _people(4, 3, 0.1)
     with pytest.raises(ValueError, match=r"found \(12, 12, 3\), \(11, 8\), \(12,\)"):
         sir_metric(shapes, codes[1:], labels)
+
+
+def test_codes_in_one_direction_are_no_more_related_than_equal_ones():
+    _, shapes, labels = _people(4, 3, 0.1)
+    for direction in ([[1.0, 0.0]], [[0.3, 0.5, 0.9]]):
+        codes = np.arange(1.0, len(shapes) + 1)[:, None] * direction
+        assert sir_metric(shapes, codes, labels)["sir/code_geometry_spearman"] == 0

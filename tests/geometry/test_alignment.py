@@ -70,3 +70,10 @@ def test_vmaps_and_has_finite_gradients(points):
     chex.assert_shape(translations, (3, 3))
     np.testing.assert_allclose(factors, [1, 1, 1], atol=0.11)
     chex.assert_tree_all_finite(jax.grad(lambda x: procrustes(x, points, scale=True)[1].sum())(points * 1.1))
+
+
+def test_points_in_one_place_have_no_scale():
+    rotation, translation, scale = procrustes(np.ones((4, 3), np.float32), np.full((4, 3), 2, np.float32), scale=True)
+    np.testing.assert_allclose(scale, 0)
+    np.testing.assert_allclose(translation, 2)
+    assert np.isfinite(rotation).all()

@@ -118,3 +118,12 @@ def test_a_perspective_camera_from_afar_is_nearly_orthographic():
                         jnp.float32(1.2), jnp.array([64.0, 60.0]))
     np.testing.assert_allclose(near.from_afar().project(points)[:, :2], near.project(points)[:, :2], atol=0.35)
     np.testing.assert_allclose(near.from_afar(1e4).project(points)[:, :2], near.project(points)[:, :2], atol=3.5)
+
+
+def test_a_frame_of_a_mesh_without_size_and_of_a_vertex_in_the_middle():
+    turn = jnp.eye(3)
+    points = jnp.array([[-1.0, 0, 0], [1.0, 0, 0], [0.0, 0, 0]])
+    gradient = jax.grad(lambda vertices: frame(vertices, (20, 20), turn).scale)(points)
+    assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0
+    assert float(frame(points[:1], (20, 20), turn).scale) == pytest.approx(1000)
+    assert frame(np.zeros((4, 3)) + np.arange(3.0), (20, 20), turn).scale.dtype == jnp.float32

@@ -162,3 +162,14 @@ def test_meshes_that_are_none_are_refused():
         Surface(np.zeros((3, 3)), np.zeros((0, 3), int))
     with pytest.raises(ValueError, match="no area"):
         sample_surface(np.zeros((3, 3)), np.array([[0, 1, 2]]), 5, np.random.default_rng(0))
+
+
+def test_a_vertex_of_no_triangle_may_be_anywhere():
+    """Two sheets 0.02 mm apart; single precision about an origin far away would mix them up."""
+    corners = np.array([[0, 0], [10, 0], [10, 10], [0, 10]])
+    sheets = [np.column_stack([corners, np.full(4, height)]) for height in (0.0, 0.02)]
+    vertices = np.concatenate([*sheets, [[1e6, 1e6, 1e6]]])
+    triangles = np.array([[0, 1, 2], [0, 2, 3], [4, 5, 6], [4, 6, 7]])
+    points = np.random.default_rng(0).uniform([1, 1, 0.018], [9, 9, 0.03], (200, 3))
+    found = Surface(vertices, triangles).closest(points)
+    np.testing.assert_allclose(found.points[:, 2], 0.02, atol=1e-4)

@@ -105,3 +105,8 @@ def test_wrong_input_is_named(surface):
         icp(surface, np.zeros((5, 3)), metric="line")
     with pytest.raises(ValueError, match="P >= 3"):
         similarity_between(np.zeros((2, 3)), np.ones((2, 3)))
+
+
+def test_points_in_one_place_have_no_scale():
+    with pytest.raises(ValueError, match="source: all points are in one place"):
+        similarity_between(np.ones((4, 3)), np.eye(4)[:, :3], scale=True)

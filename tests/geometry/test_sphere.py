@@ -70,3 +70,11 @@ def test_von_mises_fisher_has_the_mean_resultant_length_of_theory(dimension, con
     cosine = np.asarray(samples @ mean)
     assert cosine.mean() == pytest.approx(expected, abs=4 * cosine.std() / np.sqrt(4000))
     np.testing.assert_allclose(np.linalg.norm(samples, axis=1), 1.0, atol=1e-5)
+
+
+def test_von_mises_fisher_of_a_circle_and_of_no_sphere():
+    mean = jnp.array([0.6, 0.8])
+    near = sphere.sample_von_mises_fisher(jax.random.key(0), mean, 1e8, 20_000)
+    assert np.isfinite(near).all() and float((near @ mean).min()) > 1 - 1e-5
+    with pytest.raises(ValueError, match=r"mean: found shape \(1,\), expected \[d\] with d > 1"):
+        sphere.sample_von_mises_fisher(jax.random.key(0), jnp.ones(1), 1.0, 3)

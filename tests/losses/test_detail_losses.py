@@ -103,3 +103,8 @@ def test_gradients_are_finite_differences():
     values = jnp.asarray(rng.normal(size=(6, 6)), jnp.float32)
     check_grads(lambda d: detail.map_roughness(d, mask), (values,), 1, ["rev"], atol=1e-2, rtol=1e-2)
     check_grads(lambda d: detail.capped_square(d, mask), (values,), 1, ["rev"], atol=1e-2, rtol=1e-2)
+
+
+def test_what_is_masked_out_has_no_gradient_even_if_it_is_no_number():
+    values, mask = jnp.array([2.0, jnp.nan]), jnp.array([True, False])
+    np.testing.assert_array_equal(jax.grad(lambda x: detail.capped_square(x, mask))(values), [4, 0])

@@ -62,3 +62,10 @@ def test_logits_are_cosines_whatever_the_lengths():
     logits = identity.cosine_logits(3.0 * a, 0.1 * b)
     chex.assert_shape(logits, (4, 5))
     np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", (jnp.bfloat16, jnp.float16))
+def test_gradients_are_finite_in_half_precision(dtype):
+    cosine = jnp.array([1.0, 0.9999, 0.3, -1.0], dtype)
+    gradient = jax.vmap(jax.grad(lambda value: identity.angular_margin(value, m2=0.5)))(cosine)
+    assert gradient.dtype == dtype and np.isfinite(np.asarray(gradient, np.float32)).all()

@@ -80,3 +80,14 @@ def test_scale_and_shift_are_those_of_numpy():
         system[:20, 1], system[20:, 2] = 1, 1
         expected = np.linalg.lstsq(system, picture[i].T.ravel())[0]
         np.testing.assert_allclose([scale[i], *shift[i]], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_that_moves_and_points_in_one_place_have_finite_gradients():
+    turn, scale = jnp.eye(3)[None], jnp.ones(1)
+    gradient = jax.grad(lambda columns: parameters.projection_effects(columns, turn, scale).sum())(jnp.zeros((2, 5, 3)))
+    np.testing.assert_array_equal(gradient, 0)
+    points, picture = jnp.ones((1, 4, 2)), jnp.full((1, 4, 2), 3.0)
+    scale, shift = parameters.fit_scale_and_shift(points, picture)
+    np.testing.assert_allclose(scale, 0)
+    np.testing.assert_allclose(shift, [[3, 3]])
+    assert np.isfinite(jax.grad(lambda points: parameters.fit_scale_and_shift(points, picture)[1].sum())(points)).all()

@@ -85,3 +85,15 @@ def test_centre_loss_is_the_formula():
 @pytest.mark.parametrize("persons, rows", [(0, 1024), (1, 1024), (1024, 1024), (1025, 2048), (1_000_000, 1_000_448)])
 def test_padding(persons, rows):
     assert identity.padded_classes(persons) == rows
+
+
+def test_labels_beyond_all_persons_are_no_number_and_never_correct():
+    codes, table, _ = draw()
+    labels = jnp.full((DEVICES, SAMPLES), PERSONS, jnp.int32).at[0, 0].set(0).at[0, 1].set(DEVICES * ROWS + 3)
+
+    def one(codes, rows, labels):
+        return identity.split_margin_cross_entropy(codes, rows, labels, PERSONS, "data", m3=0.2)
+
+    loss, correct = jax.vmap(one, axis_name="data")(codes, table, labels)
+    assert np.isfinite(loss[0, 0]) and np.isnan(np.delete(np.ravel(loss), 0)).all()
+    assert not np.delete(np.ravel(correct), 0).any()

@@ -1,3 +1,5 @@
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -110,3 +112,13 @@ def test_sphere_model_walks_geodesics(toy_model):
     np.testing.assert_allclose(ours.interpolate(a, b, 1.0), b, atol=1e-5)
     near = ours.sample_near(jax.random.key(4), a, 500.0, 32)
     assert float((near @ a).min()) > 0.9
+
+
+def test_a_topology_keeps_its_own_arrays(toy_model):
+    given = np.array(toy_model.topology.triangles)
+    topology = dataclasses.replace(toy_model.topology, triangles=given[:])
+    assert topology == toy_model.topology
+    given[0] = 0  # may be written to, and changes nothing
+    assert topology == toy_model.topology and topology.triangles[0].any()
+    with pytest.raises(ValueError, match="read-only"):
+        topology.triangles[0] = 0

@@ -175,8 +175,27 @@ def test_suggested_caps_hold_every_pose_and_overflow_names_caps_that_do():
     np.testing.assert_allclose(draw(cameras[0], offered).colour, draw(cameras[0], caps).colour, atol=1e-6)
 
 
+@pytest.mark.parametrize("backend", ("window", "tiles"))
+def test_the_silhouettes_list_is_as_long_whatever_finds_the_triangles(backend):
+    poses = scenes.cameras(VERTICES, 40, 3, perspective=True, seed=1)
+    cameras = jax.tree.map(lambda *leaves: jnp.stack(leaves), *poses)
+    sizes = {name: suggest_caps(VERTICES, MESH, SIZE, cameras=cameras, backend=name).band
+             for name in ("fragments", backend)}
+    assert sizes[backend] == sizes["fragments"]
+
+
+def test_a_vertex_that_is_no_number_leaves_the_background_alone():
+    broken = jnp.asarray(VERTICES).at[TRIANGLES[0, 0]].set(jnp.nan)  # of the triangle that the background looks up
+    image = jax.jit(lambda vertices: render(vertices, MESH, CAMERA, SIZE, albedo=ALBEDO, edge_width=0.0))(broken)
+    background = np.asarray(image.triangle) < 0
+    for part in (image.colour, image.depth, image.normals, image.uv):
+        assert not np.asarray(part)[background].any()  # and no NaN, which is true
+
+
 @shape_checks.off()
 def test_bad_input_is_an_error():
+    with pytest.raises(ValueError, match=r"albedo: shape \(162, 1\), expected \[162, C >= 3\]"):
+        render(VERTICES, MESH, CAMERA, SIZE, albedo=jnp.zeros((162, 1)), light=ambient())
     with pytest.raises(ValueError, match=r"albedo: shape \(5, 3\), expected \[162, C\]"):
         render(VERTICES, MESH, CAMERA, SIZE, albedo=jnp.zeros((5, 3)))
     with pytest.raises(ValueError, match="1 of 162 are not finite"):
