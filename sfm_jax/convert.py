@@ -53,10 +53,14 @@ def convert(arguments: argparse.Namespace) -> None:
     if target.suffix not in SUFFIXES:
         raise ValueError(f"{target}: suffix {target.suffix!r}, expected {', '.join(SUFFIXES[:-1])} or a folder's name "
                          "without one")
+    if arguments.identities is not None and arguments.identities < 1:
+        raise ValueError(f"--identities: found {arguments.identities}, expected 1 or more")
     options = {key: getattr(arguments, key) for key in OPTIONS if getattr(arguments, key) is not None}
     if "keys" in options:
         options["keys"] = _keys(options["keys"])
     if source == "default" and not Path(source).exists():
+        if options or arguments.format:
+            raise ValueError(f"--{next(iter(options), 'format')}: found with the embedded model, expected with a file")
         kind, model = "sfm-jax", load_default()
     else:
         kind = arguments.format or guess_format(source)
@@ -162,6 +166,9 @@ def write_objs(target: Path, model) -> list[str]:
         target.mkdir(exist_ok=True)
     except OSError as error:
         raise ValueError(f"{target}: cannot be made a folder ({error.strerror})") from None
+    for path in target.glob("*.obj"):  # of a model with more components
+        if path.stem.startswith(("identity_", "expression_")) and path.stem not in shapes:
+            path.unlink()
     for name, vertices in shapes.items():
         write_obj(target / f"{name}.obj", vertices, t.triangles, uv=t.uv if len(t.uv) else None,
                   uv_triangles=t.uv_triangles if len(t.uv) else None)

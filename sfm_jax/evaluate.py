@@ -17,7 +17,6 @@ Exit code 0: done; 2: bad input, one line says what.
 
 import argparse
 import difflib
-import itertools
 import os
 import sys
 from pathlib import Path
@@ -33,7 +32,8 @@ OF_PHOTOS = ("aflw2000", "now", "verification", "sir")
 ONLY = {"metrical": ("now",), "images": ("now",), "aligned": ("facescape",), "unit": ("now", "micc", "facescape"),
         **dict.fromkeys(("landmarks", "yaws", "first_pixel", "truth_first_pixel"), ("aflw2000",)),
         **dict.fromkeys(("photos", "fit"), OF_PHOTOS), "workdir": (*OF_PHOTOS, "model_quality"),
-        "level": (*OF_PHOTOS, "model_quality"),
+            "level": (*OF_PHOTOS, "model_quality"),
+        "partial": ("aflw2000", "now", "micc", "facescape", "realy", "verification", "jitter"),
         "truth": ("aflw2000", "now", "micc", "facescape", "realy", "verification", "model_quality", "jitter")}
 
 
@@ -79,17 +79,22 @@ def _aflw2000(options):
 def _verification(options):
     from sfm_jax.evaluation.protocols import verification
     from sfm_jax.evaluation.protocols.described import read_described
-    from sfm_jax.evaluation.protocols.matching import resolve
+    from sfm_jax.evaluation.protocols.matching import parameter_files, resolve
     from sfm_jax.evaluation.protocols.pairs import read_pairs
 
     pairs, title = read_pairs(_needed(options, "truth")), _title(options)
     if options.predictions is not None:
         described = read_described(options.predictions)
+        if parameter_files(options.predictions) and not pairs.videos:  # a photo without a face leaves no folder
+            for kind, things in described.items():
+                there = resolve(pairs.names, things, f"{options.predictions}, {kind}", partial=True)
+                if there:
+                    described[kind] = dict(things) | {name: None for name in pairs.names if name not in there}
     elif pairs.videos:
         raise ValueError("--predictions: are needed for a list of videos")
     else:
         photos = _photo_files(_needed(options, "photos"))
-        matches = resolve(pairs.names, photos, options.photos)
+        matches = resolve(pairs.names, photos, options.photos, options.partial)
         faces = _Photos(options).of({name: photos[key] for name, key in matches.items()})
         largest = {name: some[0] if some else None for name, some in faces.items()}
         described = {kind: {name: None if face is None else getattr(face, key) for name, face in largest.items()}
@@ -133,8 +138,7 @@ def _now(options):
                 now.write_prediction(folder, name, neutral, topology.triangles,
                                      neutral[topology.landmarks[list(now.NOW_LANDMARKS)]])
         lost = [name for name, some in faces.items() if not some]
-        for name, suffix in itertools.product(lost, (".ply", ".npy")):  # of an earlier run
-            (folder / f"{name}{suffix}").unlink(missing_ok=True)
+        now.remove_predictions(folder, keep=set(faces) - set(lost))  # what an earlier run left
         if lost:
             print(f"no face found in {len(lost)} of {len(faces)} photos, which a submission needs: {listed(lost)}",
                   file=sys.stderr)
@@ -346,6 +350,8 @@ def _check(options, parser):
     for key in ("photos", "fit"):
         if options.predictions is not None and getattr(options, key):
             parser.error(f"--{key}: found with --predictions, expected without: no photo is encoded")
+    if options.level is not None and (options.workdir or options.predictions not in (None, "default")):
+        parser.error("--level: found with --workdir or --predictions, expected with the embedded model alone")
     if options.seed < 0:
         parser.error(f"--seed: found {options.seed}, expected 0 or more")
     for key in ("first_pixel", "truth_first_pixel"):

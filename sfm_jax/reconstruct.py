@@ -32,10 +32,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
         options = _options(argv)
         sources = find_sources(options.inputs)
+        if options.person and options.fit:
+            raise ValueError("--fit: found with --person, which fits the points of all photos, expected one of them")
         if options.level is not None and options.model != "default":
             raise ValueError(f"--level: found --model={options.model}, expected the embedded face model, whose it is")
         out = writable(options.out)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         return refuse(error)
 
     # JAX is imported only for a command line that is right.
@@ -185,7 +187,8 @@ class _Worker:
         if not faces:
             print(f"sfm_jax: {source}: {NO_FACE}", file=sys.stderr)
             return Entry(str(source), problem=NO_FACE), 3
-        print(f"{source}: {', '.join(str(self._out / face) for face in faces)}")
+        line = f"{source}: {', '.join(str(self._out / face) for face in faces)}"
+        print(line.encode(errors="backslashreplace").decode())  # names of files may be no UTF-8
         return Entry(str(source), faces), 0
 
     def _photo(self, source, name):

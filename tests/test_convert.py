@@ -28,7 +28,7 @@ def test_there_and_back_by_every_suffix(face, tmp_path, capsys):
     np.testing.assert_allclose(faces(again, *codes), faces(face.model, *codes), atol=3e-5)
     np.testing.assert_array_equal(again.topology.landmarks, face.landmarks)
     out, error = capsys.readouterr()
-    assert not error and "3642, in 7120 triangles" in out and "2: jawOpen, mouthSmileLeft" in out
+    assert not error and "3642, in 7120 triangles" in out and "2, activations: jawOpen, mouthSmileLeft" in out
     assert "not found    regions\n" in out and "not found    albedo, regions\n" in out
     assert "written, without regions, contour lines" in out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again.npz", "face.bin", "face.glb", "face.npz"]
@@ -71,6 +71,8 @@ def test_keys_and_units_of_an_npz(face, tmp_path):
     (["in.npz", "out.npz", "--keys=mean"], "--keys: found 'mean', expected PART:KEY,.."),
     (["in.npz", "out.npz", "--uv=a.obj"], "in.npz: format 'npz' has no option 'uv'"),
     (["in.npz", "out.npz", "--format=maya"], "format: found 'maya', expected one of"),
+    (["in.npz", "out.npz", "--identities=-1"], "--identities: found -1, expected 1 or more"),
+    (["default", "out.npz", "--unit=m"], "--unit: found with the embedded model, expected with a file"),
     (["in.npz", "out.npz", "--identities=many"], "invalid int value: 'many'"),
     (["in.npz", "out.npz"], "in.npz: key 'mean' is missing, found x"),
     (["cut.bin", "out.npz"], "cut.bin: ends within its shape basis"),

@@ -188,6 +188,18 @@ def test_shapes_and_codes_of_the_reconstruct_command(tmp_path, capsys):
     assert "faces (6 photos of 3 people)" in capsys.readouterr().out
 
 
+    # A photo in which no face was found left no folder: its pairs are refused, and it is told.
+    pairs = [f"p{k % 3}/photo0 p{(k + other) % 3}/photo1 {1 - other}" for k in range(10) for other in (0, 1)]
+    (tmp_path / "pairs.txt").write_text("\n".join(pairs) + "\n")
+    (tmp_path / "faces" / "p2" / "photo1_1" / "params.npz").unlink()
+    assert run("--protocol=verification", f"--truth={tmp_path / 'pairs.txt'}", f"--predictions={tmp_path / 'faces'}",
+               f"--out={tmp_path / 'v'}") == 0
+    assert "p2/photo1" in capsys.readouterr().out
+    lines = (tmp_path / "v" / "per_sample.csv").read_text().splitlines()[1:]
+    without = {tuple(line.split(",")[:2]) for line in lines if line.split(",")[4] == ""}  # a score
+    assert len(lines) == 20 and without == {("p1/photo0", "p2/photo1"), ("p2/photo0", "p2/photo1")}
+
+
 def ball(path, factor=1.0):
     path.parent.mkdir(parents=True, exist_ok=True)
     mesh = trimesh.creation.icosphere(subdivisions=2, radius=80.0 * factor)
@@ -254,6 +266,8 @@ def test_now_refuses_what_the_reconstruct_command_calls_the_face(tmp_path, capsy
     (["--protocol=jitter", "--metrical"], "--metrical: found with --protocol=jitter, expected with now only"),
     (["--protocol=realy", "--unit=m"], "--unit: found with --protocol=realy, expected with now, micc, facescape only"),
     (["--protocol=now", "--predictions=x", "--photos=y"], "--photos: found with --predictions, expected without"),
+    (["--protocol=sir", "--partial"], "--partial: found with --protocol=sir, expected with aflw2000, now"),
+    (["--protocol=sir", "--predictions=x", "--level=1"], "--level: found with --workdir or --predictions"),
     (["--protocol=now", "--seed=-1"], "--seed: found -1, expected 0 or more"),
     (["--protocol=aflw2000", "--first-pixel=nan"], "--first-pixel: found nan, expected a number of pixels"),
 ])

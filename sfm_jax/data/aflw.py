@@ -31,7 +31,7 @@ class AflwPhotos(PhotoList):
     """
 
     def __init__(self, folder: str | Path):
-        self._folder = Path(folder)
+        self._folder = Path(folder).resolve()
         if not self._folder.is_dir():
             raise ValueError(f"{folder}: no such folder, expected photos with .mat files")
         labels = [path.relative_to(self._folder) for path in self._folder.rglob("*.mat")

@@ -5,6 +5,8 @@ import numpy as np
 from sfm_jax.morphable.default import Population, load_default, load_population
 from sfm_jax.morphable.model import MorphableModel
 
+HELDOUT_SEED = 2**40  # of made-up people who are held out: beyond what configs have
+
 
 def people_of(model: MorphableModel, count: int, seed: int, on_sphere: bool = False) -> Population:
     """The whole embedded population where its codes are those of `model`; else `count` people drawn for `model`.
@@ -30,13 +32,30 @@ def people_of(model: MorphableModel, count: int, seed: int, on_sphere: bool = Fa
     return Population(identity, albedo, unknown, unknown, np.full((count, 3), 1 / 3, np.float32))
 
 
-def disjoint_people(population: Population, persons: int, heldout: int, seed: int) -> tuple[Population, Population]:
-    """People to learn from and people held out, drawn without replacement. ValueError: more than there are."""
+def disjoint_people(
+    model: MorphableModel, persons: int, heldout: int, seed: int, on_sphere: bool = False
+) -> tuple[Population, Population]:
+    """People to learn from and people held out, as `people_of` has them.
+
+    Of the embedded population these are the first and the last of an order that never changes. So whoever is held out
+    by one run was not learned from by another that it goes on from, whatever their seeds and numbers, as long as that
+    took at most nine tenths and this holds out at most a tenth. Those made up for another model are others in every
+    seed, and the held-out ones always the same, of nobody's seed.
+
+    Raises:
+      ValueError: fewer than two people asked on either side, or more than there are.
+    """
+    for key, asked in (("persons", persons), ("heldout_persons", heldout)):
+        if asked < 2:
+            raise ValueError(f"data.{key}: found {asked}, expected 2 or more")
+    if not has_population(model):
+        return people_of(model, persons, seed, on_sphere), people_of(model, heldout, HELDOUT_SEED, on_sphere)
+    population = load_population()
     asked, available = persons + heldout, len(population)
     if asked > available:
         raise ValueError(f"data.persons + data.heldout_persons: {asked} people asked, the population has {available}")
-    order = np.random.default_rng(seed).permutation(available)
-    return population[order[:persons]], population[order[persons:asked]]
+    order = np.random.default_rng(0).permutation(available)
+    return population[order[:persons]], population[order[available - heldout:]]
 
 
 def has_population(model: MorphableModel) -> bool:

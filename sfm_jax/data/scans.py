@@ -17,8 +17,6 @@ from typing import Protocol
 import numpy as np
 
 from sfm_jax.array_files import integers, numbers, one_line, read_npz
-from sfm_jax.data.people import disjoint_people
-from sfm_jax.morphable.default import Population
 from sfm_jax.morphable.formats.obj import load_trimesh
 from sfm_jax.morphable.model import MorphableModel
 
@@ -168,12 +166,6 @@ def _swelling_field(model):
     fade = 1.0 / (1.0 + np.exp((height - 5.0) / 12.0))
     skin = model.topology.region("skin") if "skin" in model.topology.region_names else np.ones(len(mean), np.float32)
     return (normals * (fade * skin)[:, None]).astype(np.float32)
-
-
-def split_population(population: Population, persons: int, heldout: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The identity codes [persons, K] and [heldout, K] of `disjoint_people`. ValueError if they are too many."""
-    train, test = disjoint_people(population, persons, heldout, seed)
-    return np.asarray(train.identity, np.float32), np.asarray(test.identity, np.float32)
 
 
 class FolderScans:

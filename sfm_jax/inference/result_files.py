@@ -215,7 +215,7 @@ def write_page(path: Path, entries: Sequence[Entry], title: str = "Faces") -> No
             parts.append(f"<p>{html.escape(entry.problem)}</p>")
         for face in entry.faces:
             files = sorted(file.name for file in (path.parent / face).iterdir() if file.suffix != ".mtl")
-            place = urllib.parse.quote(face)
+            place = urllib.parse.quote(os.fsencode(face))
             links = " · ".join(f'<a href="{place}/{name}">{name}</a>' for name in files)
             pictures = "".join(
                 f'<video controls src="{place}/{name}" style="width:100%"></video>' if tag == "video" else
@@ -229,8 +229,8 @@ def write_page(path: Path, entries: Sequence[Entry], title: str = "Faces") -> No
             "<p class=subtitle>From left to right: the photo, the shape over it, its 68 landmarks, the shape in clay "
             "from the front, and with its texture from the side.</p>\n" + "\n".join(parts)
             + "\n</main></body></html>\n")
-    with atomic_write(path) as partial:
-        partial.write_text(text)
+    with atomic_write(path) as partial:  # names of files may be no UTF-8
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _facts(folder):

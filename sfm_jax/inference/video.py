@@ -1,6 +1,7 @@
 """One person's face through a video: one identity, an expression and a pose for every frame, without jitter."""
 
 import dataclasses
+import fractions
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,13 +128,18 @@ def write_overlay(path: Path, frames: Iterator[UInt8[np.ndarray, "H W 3"]], vide
         for image, face, there in zip(frames, video.faces[:MOST_SHOWN], video.found, strict=False):
             shown = result_files.laid_over(image, face if there else None, SHOWN_SIDE)
             if stream is None:
-                stream = container.add_stream("mpeg4", rate=max(round(video.fps), 1))
+                stream = container.add_stream("mpeg4", rate=_rate(video.fps))
                 stream.width, stream.height, stream.pix_fmt = shown.shape[1], shown.shape[0], "yuv420p"
                 stream.bit_rate = 4_000_000
             for packet in stream.encode(av.VideoFrame.from_ndarray(shown, format="rgb24")):
                 container.mux(packet)
         for packet in stream.encode():
             container.mux(packet)
+
+
+def _rate(fps):
+    """Frames a second that MPEG-4 can say."""
+    return fractions.Fraction(min(max(fps, 0.1), 240)).limit_denominator(1001)
 
 
 def _over_time(place, video):

@@ -37,7 +37,7 @@ def load_encoder(workdir: str | Path, key: str) -> tuple[PhotoEncoder, dict, dic
         raise ValueError(f"{key}: {file}: not a readable config ({error})") from None
     if "trunk" not in config or "sphere" not in config:
         raise ValueError(f"{key}: {workdir}: found task {config.get('task')!r}, expected one that learns from photos")
-    with Checkpoints(Path(workdir), config.keep) as checkpoints:
+    with Checkpoints(Path(workdir), config.keep, read_only=True) as checkpoints:
         found = checkpoints.read()
     if found is None:
         raise ValueError(f"{key}: {workdir}: found no checkpoint, expected a run that has saved one")

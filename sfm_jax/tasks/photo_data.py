@@ -7,7 +7,7 @@ import numpy as np
 from sfm_jax.data.clips import SyntheticClips
 from sfm_jax.data.mixture import LABELS, Mixture, PhotoPart, SyntheticPart
 from sfm_jax.data.pairs import Pairs, read_pairs
-from sfm_jax.data.people import disjoint_people, people_of
+from sfm_jax.data.people import disjoint_people
 from sfm_jax.data.synthetic import Conditions, Scene, SyntheticPhotos
 from sfm_jax.data.wrinkles import WrinkledSkin
 from sfm_jax.inference.face import Face
@@ -35,11 +35,10 @@ def split_people(config, model: MorphableModel) -> People:
     """The population's people, divided. With another model they are made up for it (data/people.py).
 
     Raises:
-      ValueError: more people asked than the population has.
+      ValueError: fewer than two people asked on either side, or more than the population has.
     """
     data = config.data
-    population = people_of(model, data.persons + data.heldout_persons, config.seed, is_sphere(config))
-    return People(*disjoint_people(population, data.persons, data.heldout_persons, config.seed))
+    return People(*disjoint_people(model, data.persons, data.heldout_persons, config.seed, is_sphere(config)))
 
 
 def synthetic_photos(config, model: MorphableModel, people: Population, seed: int) -> SyntheticPhotos:

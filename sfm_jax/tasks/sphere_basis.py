@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sfm_jax.data.people import people_of
+from sfm_jax.data.people import disjoint_people
 from sfm_jax.data.pipeline import batches
-from sfm_jax.data.scans import Capture, FolderScans, PopulationScans, ScanSource, find_people, split_population
+from sfm_jax.data.scans import Capture, FolderScans, PopulationScans, ScanSource, find_people
 from sfm_jax.geometry import sphere
 from sfm_jax.geometry.adjacency import neighbour_table
 from sfm_jax.inference.identity_space import check_sphere, code_and_direction
@@ -174,7 +174,10 @@ class SphereBasis:
         """Save model.npz, measure on held-out people, write report.html and report.json; returns the numbers."""
         from sfm_jax.tasks.sphere_report import write_report
 
-        self.learned_model(params).save(workdir / "model.npz")
+        model = self.learned_model(params)
+        if self.config.sphere == "gaussian":
+            model = model.base.replace(identity_basis=model.radius * model.base.identity_basis)
+        model.save(workdir / "model.npz")
         return write_report(self, params, state, workdir, run)
 
 
@@ -183,14 +186,13 @@ def _first(record: dict, count: int) -> dict:
 
 
 def scan_sources(config, model: MorphableModel) -> tuple[ScanSource, ScanSource]:
-    """(training, held-out) scans of disjoint people, from config.data: a folder's, or synthetic ones of people_of."""
+    """(training, held-out) scans, from config.data: a folder's, or synthetic ones of disjoint_people."""
     data = config.data
     if not data.folder:
-        people = people_of(model, data.persons + data.heldout_persons, config.seed, is_sphere(config))
-        train, heldout = split_population(people, data.persons, data.heldout_persons, config.seed)
+        train, heldout = disjoint_people(model, data.persons, data.heldout_persons, config.seed, is_sphere(config))
         capture = Capture(**data.capture)
-        return (PopulationScans(model, train, data.scans_per_person, capture, config.seed),
-                PopulationScans(model, heldout, data.heldout_scans_per_person, capture, config.seed + 1))
+        return (PopulationScans(model, train.identity, data.scans_per_person, capture, config.seed),
+                PopulationScans(model, heldout.identity, data.heldout_scans_per_person, capture, config.seed + 1))
     people = find_people(data.folder)
     # The default asks for many of the population; of a folder at most a fifth of the people is held out.
     heldout = min(data.heldout_persons, max(len(people) // 5, 2))

@@ -31,11 +31,12 @@ class Checkpoints:
     They hold whole arrays, so they are the same for either executor and any number of devices and processes.
     """
 
-    def __init__(self, workdir: Path, keep: int):
+    def __init__(self, workdir: Path, keep: int, read_only: bool = False):
+        """read_only: for `read` alone; a training that is saving here is not disturbed."""
         self._folder = (workdir / "checkpoints").absolute()
         self._quiet = contextlib.ExitStack()
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, cleanup_tmp_directories=True,
+            max_to_keep=None if read_only else keep, cleanup_tmp_directories=not read_only, read_only=read_only,
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums))
         with writing(self._folder):
             self._manager = ocp.CheckpointManager(

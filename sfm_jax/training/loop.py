@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from sfm_jax.errors import BadInput
 from sfm_jax.training.checkpoint import Checkpoints
 from sfm_jax.training.distributed import Companions
 from sfm_jax.training.failures import enough_memory
@@ -57,9 +58,12 @@ def train(task: Task, config, workdir: Path, begin: float | None = None) -> Resu
     begin: time.perf_counter() when the process began, for the report; None is now.
 
     SIGTERM saves and returns with `preempted`. A loss or a gradient that is not finite raises FloatingPointError
-    naming its step, and is never saved. BadInput: the workdir cannot be written any more, or memory is too small for
-    the batch.
+    naming its step, and is never saved. BadInput: the workdir cannot be written any more, memory is too small for the
+    batch, or the config has a number that makes no sense.
     """
+    for key in ("log_every", "save_every", "keep"):
+        if config[key] < 1:
+            raise BadInput(f"{key}: found {config[key]}, expected 1 or more")
     with enough_memory(config.batch_size):
         return _train(task, config, workdir, begin)
 

@@ -259,3 +259,8 @@ def test_names_agree_from_their_ends():
         "Ann/Ann_0001": "lfw/Ann/Ann_0001.jpg", "Bob/Bob_0001.jpg": "Bob_0001", "y/c": "y/c"}
     with pytest.raises(ValueError, match="w: c: may be any of x/c, y/c, expected one"):
         resolve(["c"], keys, "w")
+
+
+def test_two_names_never_mean_one_prediction():
+    with pytest.raises(ValueError, match="w: 1: is meant by Ann/1 and by Bob/1, expected one for each"):
+        resolve(["Ann/1", "Bob/1"], ["1", "1-2"], "w")

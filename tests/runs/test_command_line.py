@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sfm_jax.morphable.model import MorphableModel
+from sfm_jax.morphable.sphere_model import is_sphere_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,6 +70,8 @@ def test_training_on_a_folder_of_scans(scans, tmp_path):
     (["--config=configs/stage1.py", "--config.data.folder=/nowhere"], "/nowhere: no such folder"),
     (["--config=configs/stage1.py", "--config.model=/nowhere.npz"], "/nowhere.npz: no such file"),
     (["--config=configs/stage1.py", "--config.data.persons=100000"], "100400 people asked"),
+    (["--config=configs/stage1.py", "--config.data.heldout_persons=1"], "data.heldout_persons: found 1, expected 2"),
+    (["--config=configs/stage1.py", "--config.data.heldout_scans_per_person=1"], "heldout_scans_per_person: found 1"),
 ])
 def test_bad_input_is_one_line_and_writes_nothing(arguments, message, tmp_path):
     refused = run(*arguments, f"--workdir={tmp_path / 'run'}")
@@ -76,6 +79,22 @@ def test_bad_input_is_one_line_and_writes_nothing(arguments, message, tmp_path):
     assert message in refused.stderr
     assert refused.stderr.strip().count("\n") == 0
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("key", ("log_every", "save_every", "keep"))
+def test_a_period_of_nothing_is_told_in_one_line(scans, key, tmp_path):
+    refused = run(*folder_arguments(scans, tmp_path / "run", f"--config.{key}=0"))
+    assert refused.returncode == 2 and f"{key}: found 0, expected 1 or more" in refused.stderr, refused.stderr
+
+
+def test_a_gaussian_run_leaves_a_gaussian_model(scans, tmp_path):
+    """Whose codes are standard deviations: of people as far from the mean as those that it learned from."""
+    done = run(*folder_arguments(scans, tmp_path / "run", "--config.sphere=gaussian", "--config.components=4"))
+    assert done.returncode == 0, done.stderr
+    assert not is_sphere_model(tmp_path / "run" / "model.npz")
+    learned, base = (MorphableModel.load(path) for path in (tmp_path / "run" / "model.npz", scans / "toy.npz"))
+    drawn, true = (np.sqrt(np.sum(np.square(model.identity_basis, dtype=np.float64))) for model in (learned, base))
+    assert 0.5 < drawn / true < 1.3
 
 
 def test_help(capsys):

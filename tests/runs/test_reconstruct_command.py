@@ -5,6 +5,7 @@ Photos, bad input and the process itself: test_reconstruct.py.
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,23 @@ def test_a_bad_model_is_named(tmp_path, run, content, said):
         path.write_bytes(content)
     code, lines = run(PHOTO, f"--model={path}")
     assert code == 2 and len(lines) == 1 and f"other.npz: {said}" in lines[0]
+
+
+def test_one_person_is_fitted_to_points_alone(run):
+    assert run(PHOTO, "--person", "--fit") == (
+        2, ["sfm_jax: error: --fit: found with --person, which fits the points of all photos, expected one of them"])
+
+
+def test_a_name_that_is_no_utf8(tmp_path, run, picture):
+    """As old archives have them, where the file system takes them."""
+    name = os.fsdecode(b"caf\xe9.png")
+    try:
+        picture.save(tmp_path / name)
+    except OSError:
+        pytest.skip("names are UTF-8 here")
+    assert run(tmp_path / name, "--level=0") == (0, [])
+    page = (tmp_path / "faces" / "index.html").read_text(encoding="utf-8")
+    assert "caf\\udce9" in page and 'href="caf%E9_1/face.obj"' in page
 
 
 def test_another_model_has_no_levels(tmp_path, run):

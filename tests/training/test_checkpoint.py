@@ -66,6 +66,17 @@ def test_read_needs_no_run(tmp_path):
         checkpoints.read()
 
 
+def test_reading_leaves_what_a_training_is_writing(tmp_path):
+    save(tmp_path, [3])
+    partial = tmp_path / "checkpoints" / "6.orbax-checkpoint-tmp"
+    partial.mkdir()
+    with Checkpoints(tmp_path, keep=2, read_only=True) as checkpoints:
+        assert checkpoints.read()["step"] == 3
+    assert partial.is_dir()
+    save(tmp_path, [9])  # a training that goes on takes it away
+    assert saved_steps(tmp_path) == [3, 9]
+
+
 @pytest.mark.parametrize("averaged", [True, False])
 def test_round_trip(tmp_path, averaged):
     assert restore(tmp_path, train_state(0, averaged=averaged)) is None

@@ -81,7 +81,7 @@ def resolve(names: Iterable[str], available: Collection[str], where: str, partia
     left out.
 
     Raises:
-      ValueError: names without a match, listed, or one that means several.
+      ValueError: names without a match, listed, one that means several, or several that mean one.
     """
     by_end: dict[str, set[str]] = {}
     for key in available:
@@ -101,6 +101,12 @@ def resolve(names: Iterable[str], available: Collection[str], where: str, partia
             found[name] = matches.pop()
         else:
             lacking.append(name)
+    meant: dict[str, str] = {}
+    for name, key in found.items():
+        if key in meant:
+            raise ValueError(f"{where}: {key}: is meant by {meant[key]} and by {name}, expected one for each; folders "
+                             "as in the truth tell them apart")
+        meant[key] = name
     if lacking and not partial:
         raise ValueError(f"{where}: {len(lacking)} of {len(lacking) + len(found)} names are not there "
                          f"({listed(lacking)})")

@@ -11,7 +11,7 @@ NoW scores the neutral face. A mesh that carries an expression is refused where 
 the reconstruct command lies beside it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,6 +81,13 @@ def read_prediction(path: Path, unit: float = 1.0, metrical: bool = False) -> tu
     """
     mesh = meshes.read_prediction(path, unit, scale_free=not metrical)
     return mesh, read_landmarks(mesh, unit=unit)
+
+
+def remove_predictions(folder: Path, keep: Collection[str]) -> None:
+    """Remove what `write_prediction` wrote for other images than PERSON/CHALLENGE/IMAGE of `keep`."""
+    for path in list(folder.glob("*/*/*")):
+        if path.suffix in (".ply", ".npy") and path.relative_to(folder).with_suffix("").as_posix() not in keep:
+            path.unlink()
 
 
 def evaluate(truth: str | Path, predictions: str | Path, name: str = "predictions", images: str | Path | None = None,
