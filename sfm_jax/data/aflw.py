@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from sfm_jax.array_files import one_line
+from sfm_jax.data.folders import files_below
 from sfm_jax.data.photo_sets import BadPhoto, PhotoList, RawPhoto, read_file
 from sfm_jax.mat_files import load_mat5
 
@@ -34,8 +35,8 @@ class AflwPhotos(PhotoList):
         self._folder = Path(folder).resolve()
         if not self._folder.is_dir():
             raise ValueError(f"{folder}: no such folder, expected photos with .mat files")
-        labels = [path.relative_to(self._folder) for path in self._folder.rglob("*.mat")
-                  if path.with_suffix(".jpg").exists()]
+        labels = [path.relative_to(self._folder) for path in files_below(self._folder)
+                  if path.suffix == ".mat" and path.with_suffix(".jpg").exists()]
         paths = sorted(str(path.with_suffix("")) for path in labels
                        if not any(part.endswith("_Flip") for part in path.parts))
         if not paths:

@@ -158,7 +158,8 @@ def onto_region(surface: Surface, region: np.ndarray, keypoints: np.ndarray, pre
     """REALY's rigid motion of a predicted surface onto a region [n, 3] of a scan, without scale: by closest points, and
     by keypoints [P, 3], which weigh `share` times as much as the region together, each a whole number of times.
 
-    As github.com/czh-98/REALY has it: the end is a change of the mean squared error, over all, by less than 1e-6.
+    As github.com/czh-98/REALY has it: the end is a change of the mean squared error, over all, by less than 1e-6; the
+    last step is not taken.
     """
     weight = float(int(share * len(region) / max(len(keypoints), 1)))
     weights = np.concatenate([np.ones(len(region)), np.full(len(keypoints), weight)])
@@ -167,9 +168,9 @@ def onto_region(surface: Surface, region: np.ndarray, keypoints: np.ndarray, pre
         source = np.concatenate([surface.closest(motion.undo(region)).points, predicted_keypoints])
         new = similarity_between(source, target, weights)
         error = np.average(np.square(new.apply(source) - target).sum(1), weights=weights)
-        still, motion, before = abs(error - before) < _STILL, new, error
-        if still:
+        if abs(error - before) < _STILL:
             break
+        motion, before = new, error
     return motion
 
 

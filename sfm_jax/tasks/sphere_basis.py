@@ -49,6 +49,8 @@ class SphereBasis:
             config = limit_components(config, self.model, slack=False)
         self.config = config
         self.train_scans, self.heldout_scans = scan_sources(config, self.model)
+        parts = {"learned from": self.train_scans, "held out": self.heldout_scans}
+        self.people_names = {part: list(scans.names) for part, scans in parts.items()} if config.data.folder else None
         self.weights = classical.metric_weights(self.model)
         self.pca_weights = classical.pca_weights(self.model)
         self.neighbours = neighbour_table(self.model.topology.triangles, len(self.weights))

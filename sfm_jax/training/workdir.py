@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sfm_jax.atomic_files import atomic_write
 
+PEOPLE_FILE = "people.json"
 CONFIG_FILE = "config.json"
 
 
@@ -45,6 +46,29 @@ def _open(path, config, free_keys):
         path.mkdir(parents=True, exist_ok=True)
         write_text(file, json.dumps(config.to_dict(), indent=2))
     return path
+
+
+def keep_people(path: Path, names: dict[str, list[str]]) -> None:
+    """Write down which people of a folder a run learns from and which are held out; where that is written, compare.
+
+    Raises:
+      ValueError: somebody is new, is gone, or has gone from one part to the other.
+    """
+    file = path / PEOPLE_FILE
+    if not file.exists():
+        write_text(file, json.dumps(names, indent=1))
+        return
+    try:
+        before = {name: part for part, some in json.loads(file.read_text()).items() for name in some}
+    except (OSError, ValueError, AttributeError, TypeError):
+        raise ValueError(f"{file}: not readable; remove {path} or choose another --workdir") from None
+    now = {name: part for part, some in names.items() for name in some}
+    differing = [f"{name} was {before.get(name, 'absent')} and is {now.get(name, 'absent')}"
+                 for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
+    if differing:
+        raise ValueError(f"{path}: began with other people: {'; '.join(differing[:5])}"
+                         + (f" and {len(differing) - 5} more" if len(differing) > 5 else "")
+                         + "; choose another --workdir")
 
 
 def flatten(tree: dict, prefix: str = "") -> dict:

@@ -1,6 +1,7 @@
 """The front door: exit codes and one-line errors of `python -m sfm_jax.main`, and a run on a folder of scans."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,14 @@ def test_training_on_a_folder_of_scans(scans, tmp_path):
     assert "seed is 0 there and 1 here" in other.stderr and other.stderr.count("\n") == 1
     again = run(*folder_arguments(scans, tmp_path / "run"))
     assert again.returncode == 0, again.stderr
+
+    more = tmp_path / "more"
+    shutil.copytree(scans, more)
+    shutil.copytree(more / "people" / "person00", more / "people" / "newcomer")
+    config = tmp_path / "run" / "config.json"
+    config.write_text(config.read_text().replace(str(scans), str(more)))
+    changed = run(*folder_arguments(more, tmp_path / "run"))
+    assert changed.returncode == 2 and "newcomer was absent and is " in changed.stderr, changed.stderr
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

@@ -3,6 +3,8 @@
 from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
 
+from sfm_jax.data.folders import files_below
+
 LISTED = 10  # names in an error
 
 
@@ -41,7 +43,7 @@ def files_by_name(folder: str | Path, suffixes: Collection[str], what: str) -> d
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder, expected {what}")
     found = {}
-    for path in sorted(folder.rglob("*")):
+    for path in files_below(folder):
         if path.suffix.lower() not in suffixes or path.name.startswith(".") or not path.is_file():
             continue
         name = path.relative_to(folder).with_suffix("").as_posix()
@@ -66,7 +68,9 @@ def parameter_files(folder: str | Path) -> dict[str, list[Path]]:
     """The params.npz of the reconstruct command below a folder by the photo's name, the largest face's first."""
     found = {}
     folder = Path(folder)
-    for path in sorted(folder.rglob("params.npz")) if folder.is_dir() else []:
+    for path in files_below(folder):
+        if path.name != "params.npz":
+            continue
         place = path.parent.relative_to(folder).as_posix()
         name, _, number = place.rpartition("_")
         name, rank = (name, int(number)) if number.isdecimal() and name else (place, 1)

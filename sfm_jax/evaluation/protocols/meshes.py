@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 from scipy.spatial import cKDTree
 
+from sfm_jax.data.folders import files_below
 from sfm_jax.evaluation.protocols.landmark_files import read_array, read_key
 from sfm_jax.evaluation.protocols.reconstructions import expression_in, read_face
 from sfm_jax.evaluation.scan_to_mesh import NOW_LANDMARKS
@@ -151,7 +152,7 @@ def read_prediction(path: Path, unit: float = 1.0, scale_free: bool = False) -> 
 
 def refuse_expressions(folder: str | Path) -> None:
     """ValueError where a folder holds meshes of the reconstruct command as they are, with expressions."""
-    for parameters in sorted(Path(folder).rglob(PARAMETERS)):
+    for parameters in (path for path in files_below(folder) if path.name == PARAMETERS):
         for path in sorted(parameters.parent.iterdir()):
             if path.suffix.lower() in MESH_SUFFIXES:
                 read_prediction(path, scale_free=True)
