@@ -98,8 +98,9 @@ class Mixture:
         sizes[last] = batch_size - sum(size for name, size in sizes.items() if name != last)
         if any(sizes[name] < step for name, step in least.items()):
             raise BadInput(f"batch_size: {batch_size} photos a process leave none for a part of the data: {sizes}")
-        if any(sizes[name] % part.rows for name, part in self._parts.items()):
-            raise BadInput(f"batch_size: {batch_size} photos a process are an odd number, no pairs: {sizes}")
+        if any(part.rows > 1 and sizes[name] % least[name] for name, part in self._parts.items()):
+            raise BadInput(f"batch_size: {batch_size} photos a process are no whole pairs on each of its {devices} "
+                           f"devices: {sizes}")
         # Parts of one source must not show the same photos in the same batch.
         return Zipped({name: batches(part.length, sizes[name] // part.rows, len(sizes) * seed + number, part.load)
                        for number, (name, part) in enumerate(self._parts.items())})

@@ -1,5 +1,6 @@
 """Pairs of photos: who is shown with whom, how often, and the same again."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -84,9 +85,12 @@ def test_turned_copies_are_a_share_of_the_positive_pairs():
     assert "scene" not in Pairs(Part(), 0.7, 0).load(indices[:2], epochs[:2])
 
 
-def test_an_odd_batch_is_refused():
-    with pytest.raises(BadInput, match="batch_size: 7 photos a process are an odd number"):
-        Mixture({"pairs": Pairs(Part(), 1.0, 0)}, {"pairs": 1.0}).dataset(7, 0)
+@pytest.mark.parametrize(("batch", "devices"), [(7, 1), (6, 2)])
+def test_pairs_are_never_cut_in_two(batch, devices, monkeypatch):
+    monkeypatch.setattr(jax, "local_device_count", lambda: devices)
+    message = f"batch_size: {batch} photos a process are no whole pairs on each of its {devices} devices"
+    with pytest.raises(BadInput, match=message):
+        Mixture({"pairs": Pairs(Part(), 1.0, 0)}, {"pairs": 1.0}).dataset(batch, 0)
 
 
 def test_a_list_of_pairs(tmp_path):
