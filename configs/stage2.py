@@ -35,7 +35,7 @@ def get_config():
     config.data.identity_share = 0.25   # of each batch
     config.data.synthetic_photos = 1_000_000  # different ones
     config.data.persons = 2000          # people of the population to learn from
-    config.data.heldout_persons = 200   # people only ever used for the report
+    config.data.heldout_persons = 200   # people only ever used for the report: the same in every run
     config.data.heldout_photos_per_person = 6
     config.data.max_bad_fraction = 0.01 # of unreadable photos, above which the run stops
     config.data.conditions = ConfigDict()  # of synthetic photos; see data/synthetic.py
