@@ -29,6 +29,8 @@ def optimisations(request):
     """For all threads of a test file, and for the programs that it starts."""
     name, without = "jax_disable_most_optimizations", request.path.parent.name in COMPILING
     jax.config.update(name, without)
+    # A command that a test of this process called has switched it on; XLA has died of writing such programs down.
+    jax.config.update("jax_enable_compilation_cache", not without)
     os.environ[name.upper()] = str(int(without))
 
 
