@@ -29,7 +29,8 @@ def projection_effects(
     columns [P, N, 3] or [B, P, N, 3] mm, under rotations [B, 3, 3] and scales [B] px per mm."""
     columns = jnp.broadcast_to(columns, (len(rotation), *columns.shape[-3:]))
     seen = jnp.einsum("brk,bpnk->bpnr", rotation[:, :2], columns, precision=jax.lax.Precision.HIGHEST)
-    return scale[:, None] * safe_norm(seen.reshape(*seen.shape[:2], -1)) / seen.shape[2]**0.5
+    flat = seen.reshape(*seen.shape[:2], 2 * seen.shape[2])
+    return scale[:, None] * safe_norm(flat) / seen.shape[2]**0.5
 
 
 def rotation_columns(points: Float[AnyArray, "B N 3"]) -> Float[Array, "B 3 N 3"]:
