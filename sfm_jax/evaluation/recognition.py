@@ -175,11 +175,11 @@ def between_within(distances: np.ndarray, labels: np.ndarray) -> dict[str, float
 def distance_correlation(codes: np.ndarray, distances: np.ndarray, metric: str = "cosine") -> float:
     """Spearman correlation over all pairs between the distance of codes [N, d] and that of their shapes [N, N].
 
-    0 where all distances of codes are one, up to rounding.
+    0 where all codes are one, or all their distances, up to rounding.
     """
     rows, columns = np.triu_indices(len(codes), 1)
     code_distances = -similarity(codes, codes, metric)[rows, columns]
-    if np.ptp(code_distances) <= 1e-12 * np.abs(code_distances).max():
+    if not np.ptp(codes, axis=0).any() or np.ptp(code_distances) <= 1e-12 * np.abs(code_distances).max():
         return 0.0
     return float(spearmanr(code_distances, np.asarray(distances)[rows, columns]).statistic)
 

@@ -31,10 +31,10 @@ def sir_metric(shapes: np.ndarray, codes: np.ndarray, labels: np.ndarray, weight
     distances = surface.shape_distances(shapes, weights)
     recognised = recognition.gallery_and_pairs(-distances, labels)
     told_apart = distances.any()
-    related = told_apart and np.ptp(codes, axis=0).any()
+    related = recognition.distance_correlation(codes, distances, metric) if told_apart else 0.0
     return {
         "sir/between_within_ratio": recognition.between_within(distances, labels)["ratio"] if told_apart else 1.0,
         "sir/geometry_rank1": recognised["rank1"],
         "sir/geometry_verification_accuracy": recognised["accuracy"],
-        "sir/code_geometry_spearman": recognition.distance_correlation(codes, distances, metric) if related else 0.0,
+        "sir/code_geometry_spearman": related,
     }

@@ -20,7 +20,7 @@ CAP = 10.0
 
 def capped_square(values: Float[AnyArray, "..."], mask: Shaped[AnyArray, "..."], cap: Number = CAP) -> Float[Array, ""]:
     """D: mean of min(x^2, cap) over a mask that broadcasts to values [...]; beyond the cap nothing pulls."""
-    known = jnp.where(jnp.broadcast_to(jnp.asarray(mask, values.dtype), values.shape) > 0, values, 0.0)
+    known = jnp.where(jnp.asarray(mask, values.dtype) > 0, values, 0.0)
     return masked_mean(jnp.minimum(known**2, cap), mask)
 
 

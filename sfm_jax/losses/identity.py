@@ -94,9 +94,8 @@ def split_margin_cross_entropy(
     largest = jax.lax.pmax(jax.lax.stop_gradient(logits.max(1)), axis_name)
     total = jax.lax.psum(jnp.exp(logits - largest[:, None]).sum(1), axis_name)
     target = jax.lax.psum(jnp.where(is_target, logits, 0.0).sum(1), axis_name)
-    loss = jnp.where(everyone_labels >= 0, largest + jnp.log(total) - target, 0.0)
     known = (everyone_labels >= 0) & (everyone_labels < persons)
-    loss = jnp.where(everyone_labels < persons, loss, jnp.nan)
+    loss = jnp.where(known, largest + jnp.log(total) - target, jnp.where(everyone_labels < 0, 0.0, jnp.nan))
     best = jax.lax.stop_gradient(jnp.where(own < persons, cosine, -jnp.inf))
     true_cosine = jax.lax.psum(jnp.where(is_target, jax.lax.stop_gradient(cosine), 0.0).sum(1), axis_name)
     correct = (true_cosine >= jax.lax.pmax(best.max(1), axis_name)) & known
