@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     from sfm_jax.training import distributed, loop
     from sfm_jax.training.checkpoint import CheckpointError
     from sfm_jax.training.compilation import enable_compilation_cache
-    from sfm_jax.training.workdir import keep_people, open_workdir
+    from sfm_jax.training.workdir import keep_sources, open_workdir
 
     enable_compilation_cache()
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
@@ -64,8 +64,8 @@ def main(argv: list[str] | None = None) -> int:
         distributed.initialise(_COORDINATOR.value, _COUNT.value, _INDEX.value)
         task = create_task(config)
         workdir = open_workdir(workdir, config, free_keys=_FREE_KEYS)
-        if names := getattr(task, "people_names", None):
-            keep_people(workdir, names)
+        if sources := getattr(task, "sources", None):
+            keep_sources(workdir, sources)
     except ValueError as error:
         return refuse(_one_line(error))
     try:

@@ -39,6 +39,10 @@ class SyntheticPart:
         """{"id": [b]}: every epoch shows the same photos."""
         return {"id": indices.astype(np.int32)}
 
+    def source(self) -> str:
+        """Nothing: the config says all of synthetic photos."""
+        return ""
+
     def labels(self) -> np.ndarray:
         """The person, or clip, [length] of every photo."""
         return self.photos.labels(self.length)
@@ -68,6 +72,10 @@ class PhotoPart:
     def labels(self) -> np.ndarray:
         return self._photos.source.labels()
 
+    def source(self) -> str:
+        """Which photos these are, of which people: another text where any is added, removed or renamed."""
+        return f"{self.length} photos of {self.persons} people ({self._photos.source.fingerprint()})"
+
     def names(self) -> list[str]:
         """Of all photos, as their source calls them."""
         return [self._photos.source.name(index) for index in range(self.length)]
@@ -88,6 +96,11 @@ class Mixture:
     def part(self, name: str) -> "SyntheticPart | PhotoPart | Pairs":
         """The part of that name."""
         return self._parts[name]
+
+    def sources(self) -> dict[str, str]:
+        """{config key: which photos} of the parts that are collections."""
+        found = {f"data.{name}": part.source() for name, part in self._parts.items()}
+        return {key: which for key, which in found.items() if which}
 
     def dataset(self, batch_size: int, seed: int):
         """Endless batches of this process, {part: ...}. BadInput if a part gets no photo of every device's share."""

@@ -54,6 +54,10 @@ class Pairs:
             rows["scene"] = scene.reshape(-1).astype(np.int32)
         return rows
 
+    def source(self) -> str:
+        """Of the photos; see data/mixture.py."""
+        return self._part.source()
+
     def records(self, batch: dict, surface: bool = False) -> dict:
         return self._part.records(batch, surface)
 

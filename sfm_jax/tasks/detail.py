@@ -19,7 +19,7 @@ from sfm_jax.losses import detail as losses
 from sfm_jax.losses.image import colour_distance, masked_image_mean
 from sfm_jax.render import Rendering
 from sfm_jax.tasks import photo_data
-from sfm_jax.tasks.finished import load_encoder, open_model
+from sfm_jax.tasks.finished import file_sources, load_encoder, open_model
 from sfm_jax.tasks.photo_terms import resize
 from sfm_jax.training.task import Aux
 
@@ -39,6 +39,7 @@ class Detail:
         self.space = self.encoder.space
         self.people = photo_data.split_people(config, self.model)
         self.mixture: Mixture = photo_data.training_mixture(config, self.model, self.people.train)
+        self.sources = file_sources(config, "model") | self.mixture.sources()
         if not 0 <= config.data.true_shapes <= 1:
             raise ValueError(f"data.true_shapes: found {config.data.true_shapes}, expected a share, 0 to 1")
         part = self.mixture.part("all")

@@ -1,5 +1,6 @@
 """The face model of a run, from its config, and what a finished run learned, taken up again from its workdir."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from sfm_jax.morphable.default import load_default
 from sfm_jax.morphable.model import MorphableModel
 from sfm_jax.morphable.sphere_model import is_sphere_model
 from sfm_jax.training.checkpoint import Checkpoints
-from sfm_jax.training.workdir import CONFIG_FILE
+from sfm_jax.training.workdir import CONFIG_FILE, changed_sources, flatten
 
 DEFAULT = "default"
 LEAST = 3  # identity components that a run needs
@@ -42,10 +43,26 @@ def load_encoder(workdir: str | Path, key: str) -> tuple[PhotoEncoder, dict, dic
     if found is None:
         raise ValueError(f"{key}: {workdir}: found no checkpoint, expected a run that has saved one")
     model = open_model(config)
+    if differing := changed_sources(Path(workdir), file_sources(config, "model", "basis")):
+        raise ValueError(f"{key}: {workdir}: learned with another file: {differing}")
     config = limit_components(config, model)
     encoder = PhotoEncoder(config, model, start_basis(config, model, None))
     learned = found["ema"] or found["params"]
     return encoder, {name: learned[name] for name in PARAMS}, {"batch_stats": found["state"]["batch_stats"]}
+
+
+def file_sources(config, *keys: str) -> dict[str, str]:
+    """Of keys of a config, those that name a file, each with a hash of what is in it: a run goes on, and what it
+    learned is taken up again, with the same alone. ValueError if one cannot be read."""
+    found = {}
+    for key in keys:
+        place = flatten(config.to_dict()).get(key)
+        if place and place != DEFAULT:
+            try:
+                found[key] = hashlib.sha256(Path(place).read_bytes()).hexdigest()[:16]
+            except OSError as error:
+                raise ValueError(f"{key}: {place}: {(error.strerror or str(error)).lower()}") from None
+    return found
 
 
 def open_model(config) -> MorphableModel:

@@ -24,7 +24,7 @@ from sfm_jax.morphable.model import MorphableModel
 from sfm_jax.morphable.sphere_model import SphereFaceModel
 from sfm_jax.networks.face_recognition import align_faces, face_features, load_face_recognition
 from sfm_jax.tasks import classical, photo_data
-from sfm_jax.tasks.finished import limit_components, open_photo_model
+from sfm_jax.tasks.finished import file_sources, limit_components, open_photo_model
 from sfm_jax.tasks.photo_terms import PERCEPTUAL_DISTANCES, Terms
 from sfm_jax.training.parallel import AXIS
 from sfm_jax.training.task import Aux
@@ -42,6 +42,7 @@ class PhotoModel:
         self.people = photo_data.split_people(config, self.model)
         self.mixture: Mixture = photo_data.training_mixture(config, self.model, self.people.train)
         self.start = identity_space.start_basis(config, self.model, self.people.codes)
+        self.sources = file_sources(config, "model", "basis", "data.pair_list") | self.mixture.sources()
         self.weights = classical.metric_weights(self.model)
         self.encoder = PhotoEncoder(config, self.model, self.start, AXIS)
         for key, choices in (("perceptual", PERCEPTUAL), ("perceptual_distance", PERCEPTUAL_DISTANCES)):

@@ -28,7 +28,7 @@ from sfm_jax.morphable.sphere_model import SphereFaceModel
 from sfm_jax.morphable.statistics import best_gaussian_codes
 from sfm_jax.networks.scan_encoder import ScanEncoder
 from sfm_jax.tasks import classical
-from sfm_jax.tasks.finished import is_sphere, limit_components, open_model
+from sfm_jax.tasks.finished import file_sources, is_sphere, limit_components, open_model
 from sfm_jax.training.parallel import AXIS
 from sfm_jax.training.task import Aux
 
@@ -50,7 +50,8 @@ class SphereBasis:
         self.config = config
         self.train_scans, self.heldout_scans = scan_sources(config, self.model)
         parts = {"learned from": self.train_scans, "held out": self.heldout_scans}
-        self.people_names = {part: list(scans.names) for part, scans in parts.items()} if config.data.folder else None
+        people = {name: part for part, scans in parts.items() for name in scans.names} if config.data.folder else {}
+        self.sources = file_sources(config, "model") | people
         self.weights = classical.metric_weights(self.model)
         self.pca_weights = classical.pca_weights(self.model)
         self.neighbours = neighbour_table(self.model.topology.triangles, len(self.weights))

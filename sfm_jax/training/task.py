@@ -48,5 +48,9 @@ class Task(Protocol):
         """Optional. Pytree of booleans like `params`: which leaves are split over the devices by their leading
         dimension, for tables with a row for every person. `loss` then sees this device's rows."""
 
+    sources: dict[str, str]
+    """Optional. {what: which} of all that is read besides the config, such as files and collections of photos: a run
+    that is interrupted goes on with the same alone (training/workdir.py)."""
+
     def finish(self, params: Params, state: State, workdir: Path, run: Any) -> dict:
         """Measure, write the report and the results into `workdir`; returns the report's numbers."""

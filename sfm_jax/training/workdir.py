@@ -6,8 +6,8 @@ from pathlib import Path
 
 from sfm_jax.atomic_files import atomic_write
 
-PEOPLE_FILE = "people.json"
 CONFIG_FILE = "config.json"
+SOURCES_FILE = "sources.json"
 
 
 def open_workdir(path: str | os.PathLike, config, free_keys: frozenset[str] = frozenset()) -> Path:
@@ -48,27 +48,41 @@ def _open(path, config, free_keys):
     return path
 
 
-def keep_people(path: Path, names: dict[str, list[str]]) -> None:
-    """Write down which people of a folder a run learns from and which are held out; where that is written, compare.
+def keep_sources(path: Path, sources: dict[str, str]) -> None:
+    """Write down what a run reads besides its config, {what: which}; where that is written, compare.
 
     Raises:
-      ValueError: somebody is new, is gone, or has gone from one part to the other.
+      ValueError: something is new, is gone, or is another one than the run began with.
     """
-    file = path / PEOPLE_FILE
+    before = _sources(path)
+    if not before:
+        write_text(path / SOURCES_FILE, json.dumps(sources, indent=1))
+    elif differing := _differing(before, sources):
+        raise ValueError(f"{path}: began with other data: {differing}; choose another --workdir")
+
+
+def changed_sources(path: Path, sources: dict[str, str]) -> str:
+    """Which of `sources` are others than those that the run in a workdir began with, in words; "" if none is."""
+    before = _sources(path)
+    return _differing({name: before[name] for name in sources if name in before},
+                      {name: which for name, which in sources.items() if name in before})
+
+
+def _sources(path):
+    """What is written down; nothing where nothing is, as in workdirs of before."""
+    file = path / SOURCES_FILE
     if not file.exists():
-        write_text(file, json.dumps(names, indent=1))
-        return
+        return {}
     try:
-        before = {name: part for part, some in json.loads(file.read_text()).items() for name in some}
-    except (OSError, ValueError, AttributeError, TypeError):
+        return dict(json.loads(file.read_text()).items())
+    except (OSError, ValueError, AttributeError):
         raise ValueError(f"{file}: not readable; remove {path} or choose another --workdir") from None
-    now = {name: part for part, some in names.items() for name in some}
-    differing = [f"{name} was {before.get(name, 'absent')} and is {now.get(name, 'absent')}"
-                 for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
-    if differing:
-        raise ValueError(f"{path}: began with other people: {'; '.join(differing[:5])}"
-                         + (f" and {len(differing) - 5} more" if len(differing) > 5 else "")
-                         + "; choose another --workdir")
+
+
+def _differing(before, now):
+    found = [f"{name} was {before.get(name, 'absent')} and is {now.get(name, 'absent')}"
+             for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
+    return "; ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
 
 
 def flatten(tree: dict, prefix: str = "") -> dict:

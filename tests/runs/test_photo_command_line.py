@@ -53,3 +53,8 @@ def test_too_many_bad_photos_stop_the_run_in_one_line(tmp_path):
     assert done.returncode == 2, done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("sfm_jax: error: photos: 1 of ")
     assert "1.jpg" in done.stderr
+
+    (tmp_path / "photos" / "person2" / "1.jpg").rename(tmp_path / "photos" / "person3" / "4.jpg")
+    done = run(tmp_path, tmp_path / "run", f"--config.data.identity=folder:{tmp_path / 'photos'}")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert "began with other data: data.identity was 16 photos of 4 people (" in done.stderr

@@ -217,6 +217,9 @@ def test_a_model_without_uvs_says_how_to_add_them(coarse, tmp_path):
     (workdir / "config.json").write_text(json.dumps(settings | {"model": str(plain)}))
     with pytest.raises(ValueError, match="model .*plain.npz, uv_size 64: uv: the model has no UV layout; add one with"):
         create_task(config("detail", workdir, model=str(plain)))
+    (workdir / "sources.json").write_text('{"model": "another"}')
+    with pytest.raises(ValueError, match="coarse: .*: learned with another file: model was another and is "):
+        load_encoder(workdir, "coarse")
 
 
 def test_a_run_of_another_kind_or_without_a_checkpoint(tmp_path):

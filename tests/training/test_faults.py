@@ -1,6 +1,7 @@
 """Faults of experiments/faults.py: nothing that was saved is lost, nothing is learned twice, and a user is told."""
 
 import contextlib
+import json
 import random
 
 import jax
@@ -15,7 +16,7 @@ from sfm_jax.training.checkpoint import Checkpoints
 from sfm_jax.training.failures import enough_memory, writing
 from sfm_jax.training.logbook import Logbook
 from sfm_jax.training.loop import train
-from sfm_jax.training.workdir import open_workdir, write_text
+from sfm_jax.training.workdir import changed_sources, keep_sources, open_workdir, write_text
 
 STEPS = 60
 FULL = "/dev/full"  # every write to it fails as on a full disk
@@ -98,6 +99,24 @@ def test_a_config_that_is_none_is_refused(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(ValueError, match=f"config.json: not a readable config; remove {tmp_path} or choose another"):
         open_workdir(tmp_path, config())
+
+
+def test_a_run_goes_on_with_the_data_it_began_with(tmp_path):
+    began = {"Ann": "learned from", "Bob": "held out", "basis": "12ab"}
+    for _ in range(2):
+        keep_sources(tmp_path, began)
+    assert json.loads((tmp_path / "sources.json").read_text()) == began
+    assert changed_sources(tmp_path, {"basis": "12ab", "model": "of before this was written down"}) == ""
+    assert changed_sources(tmp_path, {"basis": "34cd"}) == "basis was 12ab and is 34cd"
+    with pytest.raises(ValueError, match="began with other data: Bob was held out and is learned from; "
+                                         "Cy was absent and is held out; basis was 12ab and is absent; choose"):
+        keep_sources(tmp_path, {"Ann": "learned from", "Bob": "learned from", "Cy": "held out"})
+    with pytest.raises(ValueError, match=r"Dora4 was absent and is held out and 4 more; choose"):
+        keep_sources(tmp_path, began | {f"Dora{number}": "held out" for number in range(9)})
+    for text in ("[", "[]", "\x00"):
+        (tmp_path / "sources.json").write_text(text)
+        with pytest.raises(ValueError, match="sources.json: not readable; remove"):
+            keep_sources(tmp_path, began)
 
 
 def test_a_partial_file_does_not_stay_behind(tmp_path):
