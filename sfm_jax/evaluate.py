@@ -65,10 +65,14 @@ def _aflw2000(options):
     truth = aflw2000.read_truth(_needed(options, "truth"), options.landmarks, options.yaws, options.truth_first_pixel)
     if options.predictions is None:
         folder = Path(options.photos or options.truth)
-        faces = _Photos(options).of({name: folder / f"{name}.jpg" for name in truth.names})
+        photos = {name: folder / f"{name}.jpg" for name in truth.names}
+        there = [name for name, path in photos.items() if path.is_file()] if options.partial else truth.names
+        if not there:
+            raise ValueError(f"{folder}: found none of the {len(photos)} photos, such as {photos[truth.names[0]].name}")
+        faces = _Photos(options).of({name: photos[name] for name in there})
         predictions = {name: np.array([face.landmarks68 for face in some]).reshape(-1, 68, 2)
                        for name, some in faces.items()}
-        return aflw2000.evaluate(truth, predictions, _title(options), True, seed=options.seed)
+        return aflw2000.evaluate(truth, predictions, _title(options), True, options.partial, options.seed)
     predictions = read_predictions(options.predictions, truth.names, options.first_pixel)
     detected = bool(parameter_files(options.predictions))
     if detected and set(predictions) & set(truth.names):  # a photo without a face leaves no folder
@@ -114,12 +118,14 @@ def _sir(options):
             raise ValueError(f"{options.predictions}: found no {' and '.join(sorted(lacking))}, expected what the "
                              "reconstruct command writes, in folders by person")
         return identity.evaluate(described["codes"], described["shapes"], _title(options), seed=options.seed)
-    found = _Photos(options).of(_photo_files(_needed(options, "photos")))
+    photos = _Photos(options)
+    found = photos.of(_photo_files(_needed(options, "photos")))
     if lost := [name for name, some in found.items() if not some]:
         print(f"no face found in {len(lost)} of {len(found)} photos, left out: {listed(lost)}", file=sys.stderr)
     faces = {name: some[0] for name, some in found.items() if some}
-    return identity.evaluate({name: face.z for name, face in faces.items()},
-                             {name: face.neutral for name, face in faces.items()}, _title(options), seed=options.seed)
+    return identity.evaluate({name: face.code for name, face in faces.items()},
+                             {name: face.neutral for name, face in faces.items()}, _title(options), photos.metric,
+                             options.seed)
 
 
 def _now(options):
@@ -216,14 +222,18 @@ def _photo_files(folder):
 
 
 class _Face:
-    """landmarks68 [68, 2] pixels of the photo; z [d]; neutral [V, 3] mm; model, of its topology."""
+    """landmarks68 [68, 2] pixels of the photo; code [d], and its direction z [d]; neutral [V, 3] mm; model, of its
+    topology."""
 
-    def __init__(self, landmarks68, z, neutral, model):
-        self.landmarks68, self.z, self.neutral, self.model = landmarks68, z, neutral, model
+    def __init__(self, landmarks68, code, z, neutral, model):
+        self.landmarks68, self.code, self.z, self.neutral, self.model = landmarks68, code, z, neutral, model
 
 
 class _Photos:
-    """Photos -> the faces in them, by the network in the package or that of a finished run."""
+    """Photos -> the faces in them, by the network in the package or that of a finished run.
+
+    metric: how its codes are compared, as in a run's own report: "cosine" on a sphere, else "euclidean".
+    """
 
     def __init__(self, options):
         import jax
@@ -233,6 +243,7 @@ class _Photos:
         from sfm_jax.training.compilation import enable_compilation_cache
 
         enable_compilation_cache(least_seconds=0.0)  # most of a short command is many small programs
+        self.metric = "cosine"
         if options.workdir is None:
             self._reconstructor, self._encode = Reconstructor(detail=_level(options), fit=options.fit), None
             return
@@ -241,12 +252,13 @@ class _Photos:
         encoder, params, state = load_encoder(options.workdir, "--workdir")
         self._reconstructor = Reconstructor()
         self._reconstructor.size = encoder.image_size
+        self.metric = "cosine" if encoder.sphere == "hard" else "euclidean"
         decoder = encoder.decoder(params)
 
         def encode(crop):
             prediction, _ = encoder.predict(params, state, crop[None])
             face = decoder(prediction.codes, encoder.image_size)
-            return face.landmarks[0], prediction.z[0], face.neutral[0]
+            return face.landmarks[0], prediction.code[0], prediction.z[0], face.neutral[0]
 
         self._encode, self._model = jax.jit(encode), encoder.model
 
@@ -264,14 +276,14 @@ class _Photos:
         from sfm_jax.inference.detection import inverse_affine
 
         if self._encode is None:
-            return [_Face(face.landmarks68_px, face.z, face.vertices(neutral=True), face.model)
+            return [_Face(face.landmarks68_px, face.z, face.z, face.vertices(neutral=True), face.model)
                     for face in self._reconstructor(image)]
         faces = []
         for found in self._reconstructor.detector.faces(image):
             crop, _ = self._reconstructor.crop(image, found)
-            landmarks, z, neutral = map(np.asarray, self._encode(crop.image))
+            landmarks, *others = map(np.asarray, self._encode(crop.image))
             landmarks = transform_points(landmarks.astype(np.float64), inverse_affine(crop.affine))
-            faces.append(_Face(landmarks, z, neutral, self._model))
+            faces.append(_Face(landmarks, *others, self._model))
         return faces
 
 

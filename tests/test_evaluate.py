@@ -1,9 +1,11 @@
 """The command: tables in every format, a network's own predictions, bad input told in one line."""
 
+import argparse
 import csv
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,7 +98,7 @@ def photo():
     return path, face
 
 
-def test_the_network_of_the_package_on_photos(photo, tmp_path):
+def test_the_network_of_the_package_on_photos(photo, tmp_path, capsys):
     """Labels that are its own answer, and of another face that is not there."""
     path, face = photo
     (tmp_path / "truth").mkdir()
@@ -107,6 +109,14 @@ def test_the_network_of_the_package_on_photos(photo, tmp_path):
     samples = list(csv.DictReader((tmp_path / "out" / "per_sample.csv").read_text().splitlines()))
     assert [row["found"] for row in samples] == ["1", "0"] and float(samples[0]["nme_percent"]) < 1e-3
     assert "No face found in 1 of 2 photos" in (tmp_path / "out" / "table.md").read_text()
+
+    arguments = ("--protocol=aflw2000", f"--truth={tmp_path / 'truth'}", f"--out={tmp_path / 'some'}", "--level=0")
+    (tmp_path / "truth" / "b.jpg").unlink()
+    capsys.readouterr()
+    assert "b.jpg: no such file" in refused(capsys, *arguments)
+    assert run(*arguments, "--partial") == 0 and "(1 of 2 faces)" in capsys.readouterr().out
+    (tmp_path / "truth" / "a.jpg").unlink()
+    assert "truth: found none of the 2 photos, such as a.jpg" in refused(capsys, *arguments, "--partial")
 
 
 @pytest.mark.slow
@@ -120,6 +130,21 @@ def test_the_network_of_a_workdir_on_photos(coarse, photo, tmp_path):
     (sample,) = csv.DictReader((tmp_path / "out" / "per_sample.csv").read_text().splitlines())
     # Two steps of training teach nothing, but that the face is where it was cropped.
     assert 0.5 < float(sample["nme_percent"]) < 30
+
+
+@pytest.mark.slow
+def test_codes_of_a_gaussian_network_are_compared_by_their_distance(coarse, photo, tmp_path, caplog):
+    """As in the report of its run; those on a sphere by their cosine."""
+    shutil.copytree(coarse, tmp_path / "hard")
+    config = tmp_path / "hard" / "config.json"
+    config.write_text(config.read_text().replace('"gaussian"', '"hard"'))
+    for workdir, metric in ((coarse, "euclidean"), (tmp_path / "hard", "cosine")):
+        photos = evaluate._Photos(argparse.Namespace(workdir=workdir, fit=False))
+        (face,) = photos.of({"a": Path(photo[0])})["a"]
+        length = np.linalg.norm(face.code)
+        assert photos.metric == metric and (abs(length - 1) < 1e-5) == (metric == "cosine")
+        np.testing.assert_allclose(face.z, face.code / length, atol=1e-5)
+    assert not caplog.records
 
 
 def test_predictions_for_now_are_neutral_and_as_the_challenge_takes_them(photo, tmp_path, capsys):
@@ -186,7 +211,6 @@ def test_shapes_and_codes_of_the_reconstruct_command(tmp_path, capsys):
     values = json.loads((tmp_path / "s" / "outcome.json").read_text())["measured"][0]["values"]
     assert values["rank-1 %"]["value"] == 100 and values["between / within"]["value"] > 5
     assert "faces (6 photos of 3 people)" in capsys.readouterr().out
-
 
     # A photo in which no face was found left no folder: its pairs are refused, and it is told.
     pairs = [f"p{k % 3}/photo0 p{(k + other) % 3}/photo1 {1 - other}" for k in range(10) for other in (0, 1)]

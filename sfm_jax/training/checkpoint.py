@@ -35,10 +35,11 @@ class Checkpoints:
         """read_only: for `read` alone; a training that is saving here is not disturbed."""
         self._folder = (workdir / "checkpoints").absolute()
         self._quiet = contextlib.ExitStack()
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=None if read_only else keep, cleanup_tmp_directories=not read_only, read_only=read_only,
-            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums))
-        with writing(self._folder):
+        # One that may only read warns of every option which follows from that.
+        with writing(self._folder), orbax_unlogged(logging.WARNING if read_only else logging.ERROR):
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=None if read_only else keep, cleanup_tmp_directories=not read_only, read_only=read_only,
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums))
             self._manager = ocp.CheckpointManager(
                 self._folder, options=options,
                 # Named, for orbax would otherwise guess from the newest folder what all of them hold: it may be

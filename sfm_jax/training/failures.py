@@ -47,10 +47,10 @@ def enough_memory(batch_size: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def orbax_unlogged() -> Iterator[None]:
-    """Without the stacks that orbax's threads log of errors which they raise as well."""
+def orbax_unlogged(level: int = logging.ERROR) -> Iterator[None]:
+    """Without what orbax logs at this level and above, such as the stacks of errors which its threads raise as well."""
     def wanted(record):
-        return record.levelno < logging.ERROR or f"{os.sep}orbax{os.sep}" not in record.pathname
+        return record.levelno < level or f"{os.sep}orbax{os.sep}" not in record.pathname
 
     logger = logging.getLogger("absl")
     logger.addFilter(wanted)

@@ -16,6 +16,7 @@ from sfm_jax.evaluation.sir import sir_metric
 
 COLUMNS = {"sir/between_within_ratio": "between / within", "sir/geometry_rank1": "rank-1 %",
            "sir/geometry_verification_accuracy": "accuracy %", "sir/code_geometry_spearman": "Spearman"}
+LEAST_PAIRS = 2  # of one person: the threshold for one is found on the other
 LEAST_TOLD = 0.95  # of the draws, for an interval
 _PER_CENT = ("rank-1 %", "accuracy %")
 
@@ -27,16 +28,17 @@ def evaluate(codes: Mapping[str, np.ndarray], shapes: Mapping[str, np.ndarray], 
     metric: "cosine" of codes on a sphere, "euclidean" of others. The interval of the ratio draws persons.
 
     Raises:
-      ValueError: names that do not match or have no person, one person alone, or none with two photos.
+      ValueError: names that do not match or have no person, one person alone, fewer than two pairs of photos of one.
     """
     names = common_names(shapes, codes, f"{name}: shapes and codes")
     if alone := [one for one in names if "/" not in one]:
         raise ValueError(f"{name}: found names without a person ({listed(alone)}), expected PERSON/PHOTO")
     people = np.array([one.rpartition("/")[0] for one in names])
     labels = np.unique(people, return_inverse=True)[1]
-    if labels.max() == 0 or np.bincount(labels).max() == 1:
-        raise ValueError(f"{name}: found photos: {len(names)}, people: {labels.max() + 1}, expected two people at "
-                         "least, and one with two photos")
+    same = int(sum(count * (count - 1) // 2 for count in np.bincount(labels)))
+    if labels.max() == 0 or same < LEAST_PAIRS:
+        raise ValueError(f"{name}: found {len(names)} photos of {labels.max() + 1} people, {same} pairs of photos of "
+                         f"one person; expected two people at least, and {LEAST_PAIRS} such pairs")
     for kind, things in (("code", codes), ("shape", shapes)):
         first = np.shape(things[names[0]])
         for one in names:
