@@ -48,7 +48,7 @@ def test_names_must_match_and_name_people():
         identity.evaluate(codes, shapes)
     for some, people in (("p0/0 p0/2", 1), ("p0/0 p2/2", 2), ("p0/0 p0/2 p2/2", 2)):
         few = {name: shapes[name] for name in some.split()}
-        with pytest.raises(ValueError, match=f"found {len(few)} photos of {people} people, . pairs of photos .* expected two"):
+        with pytest.raises(ValueError, match=f"found {len(few)} photos of {people} people, . pairs .* expected two"):
             identity.evaluate({name: codes[name] for name in few}, few)
     del codes["p0/1"]
     for wrong, found in ((np.full(8, np.nan), r"\(8,\)"), (np.ones(7), r"\(7,\)")):
