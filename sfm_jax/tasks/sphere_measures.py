@@ -15,12 +15,13 @@ BATCH = 128
 class HeldOut:
     """Codes and shapes of N held-out scans of P people, ours and the classical model's.
 
-    labels [N]; z [N, d]; neutral, pca_neutral [N, V, 3] decoded from the identity alone; pca_codes [N, d];
-    truth [N, V, 3] each scan's reference shape; best_fit, pca_best_fit and people [P, V, 3]: the best each model
-    can do on the clean reference shapes, and these.
+    labels [N]; code [N, d], and its direction z; neutral, pca_neutral [N, V, 3] decoded from the identity alone;
+    pca_codes [N, d]; truth [N, V, 3] each scan's reference shape; best_fit, pca_best_fit and people [P, V, 3]: the
+    best each model can do on the clean reference shapes, and these.
     """
 
     labels: np.ndarray
+    code: np.ndarray
     z: np.ndarray
     neutral: np.ndarray
     pca_codes: np.ndarray
@@ -50,6 +51,7 @@ def measure_heldout(task, params, state) -> HeldOut:
     people = task.heldout_scans.neutral_shapes()
     return HeldOut(
         labels=np.concatenate(labels),
+        code=codes,
         z=np.concatenate(directions),
         neutral=_decode(model, codes),
         pca_codes=pca_codes,

@@ -32,7 +32,7 @@ def write_report(task, params, state, workdir: Path, run) -> dict:
         report.number(name, value, title, unit, note)
     _learning(report, run, verifications, heldout, task)
     _faces(report, task, heldout)
-    _explore(report, task.learned_model(params), heldout)
+    _explore(report, task.learned_model(params), heldout, task.config.sphere == "gaussian")
     report.write(workdir)
     return report.numbers
 
@@ -43,14 +43,18 @@ def _subtitle(task, run):
 
 
 def _learning(report, run, verifications, heldout, task):
-    report.section("Learning", "The codes are unit vectors `z`; the same `z` is compared by its angle and, times a "
-                   "learned radius, makes the face. The classical model is a PCA of the same people with the same "
+    gaussian = task.config.sphere == "gaussian"
+    codes = ("The codes are vectors of any length, which make the face and are compared by their angle. "
+             if gaussian else "The codes are unit vectors `z`; the same `z` is compared by its angle and, times a "
+             "learned radius, makes the face. ")
+    report.section("Learning", codes + "The classical model is a PCA of the same people with the same "
                    "number of components, fitted to the same scans (maximum a posteriori, identity and expression).")
     if run.history:
         report.figure(figures.loss_curves(run.history, CURVES), "Loss terms over the run.")
     report.figure(figures.roc_curves(verifications), "Verification of held-out people, over all pairs of scans.")
-    report.figure(figures.norm_histogram({"|z|, sphere": heldout.z, "|c|, PCA": heldout.pca_codes}),
-                  "Lengths of held-out codes: those of the sphere are all one.")
+    ours = {"|c|, ours": heldout.code} if gaussian else {"|z|, sphere": heldout.z}
+    report.figure(figures.norm_histogram(ours | {"|c|, PCA": heldout.pca_codes}),
+                  f"Lengths of held-out codes{'' if gaussian else ': those of the sphere are all one'}.")
     errors = {name: np.asarray(surface.error_map(shapes, heldout.truth))
               for name, shapes in (("ours", heldout.neutral), ("PCA", heldout.pca_neutral))}
     face = task.weights > 0
@@ -70,26 +74,36 @@ def _faces(report, task, heldout):
     people = heldout.labels[chosen]
     rows = {
         "scan": scans, "truth": heldout.truth[chosen], "ours, from the scan": heldout.neutral[chosen],
-        "PCA, from the scan": heldout.pca_neutral[chosen], "best fit on the sphere": heldout.best_fit[people],
+        "PCA, from the scan": heldout.pca_neutral[chosen], "best fit": heldout.best_fit[people],
     }
     grid = [[pictures.shaded(shape, triangles, 180, yaw=20, frame=frame) for shape in shapes]
             for shapes in rows.values()]
     report.figure(figures.image_grid(grid, [f"person {label}" for label in people], list(rows)), wide=True)
 
 
-def _explore(report, model, heldout):
-    report.section("The sphere", "Walks along geodesics between held-out people (`slerp`), and faces around one person "
-                   "(von Mises-Fisher).")
-    frame = pictures.framing(np.asarray(model.base.mean))
+def _explore(report, model, heldout, gaussian):
+    """Between codes and around one, on the sphere or, of a Gaussian model, in space."""
+    frame, steps = pictures.framing(np.asarray(model.base.mean)), np.linspace(0.0, 1.0, 7)
     _, first = np.unique(heldout.labels, return_index=True)
-    identities = heldout.z[first]
+    codes = (heldout.code if gaussian else heldout.z)[first]
+    if gaussian:
+        report.section("The space of codes", "Walks along straight lines between held-out people, and faces around one "
+                       "person (half as far as people are from each other).")
+        spread = np.std(codes, axis=0) * np.random.default_rng(0).normal(size=(len(steps), codes.shape[1]))
+        near = codes[0] + spread.astype(np.float32) / 2
+    else:
+        report.section("The sphere", "Walks along geodesics between held-out people (`slerp`), and faces around one "
+                       "person (von Mises-Fisher).")
+        near = model.sample_near(jax.random.key(0), codes[0], 4.0 * model.dimension, len(steps))
+
+    def between(a, b, t):
+        return (1 - t) * a + t * b if gaussian else model.interpolate(a, b, t)
 
     def strip(codes):
         return [pictures.shaded(shape, model.topology.triangles, 160, yaw=15, frame=frame)
                 for shape in np.asarray(model.decode(codes))]
 
-    walks = [strip(np.stack([np.asarray(model.interpolate(identities[2 * k], identities[2 * k + 1], t))
-                             for t in np.linspace(0.0, 1.0, 7)])) for k in range(min(2, len(identities) // 2))]
-    near = strip(np.asarray(model.sample_near(jax.random.key(0), identities[0], 4.0 * model.dimension, 7)))
+    walks = [strip(np.stack([np.asarray(between(codes[2 * k], codes[2 * k + 1], t)) for t in steps]))
+             for k in range(min(2, len(codes) // 2))]
     labels = [f"walk {k + 1}" for k in range(len(walks))] + ["around a person"]
-    report.figure(figures.image_grid([*walks, near], [f"{t:.2f}" for t in np.linspace(0, 1, 7)], labels), wide=True)
+    report.figure(figures.image_grid([*walks, strip(np.asarray(near))], [f"{t:.2f}" for t in steps], labels), wide=True)
