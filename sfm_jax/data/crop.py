@@ -67,6 +67,17 @@ def warp(image: np.ndarray, affine: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(picture.transform((size, size), Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR))
 
 
+def shown_part(image: np.ndarray, affine: np.ndarray, size: int) -> np.ndarray:
+    """[size, size] float32 of an image [H, W, 3] under a map [2, 3]: 1 where a pixel of `warp`'s answer shows the
+    image, 0 where it lies outside, or so near to the border that it is not wholly inside."""
+    inverse = np.linalg.inv(affine[:, :2])
+    centres = np.stack(np.meshgrid(np.arange(size) + 0.5, np.arange(size) + 0.5), -1)
+    points = (centres - affine[:, 2]) @ inverse.T
+    reach = np.maximum(np.abs(inverse).sum(1), 1.0) / 2  # of a pixel of the answer, and of a bilinear sample
+    limits = np.array(image.shape[1::-1]) - reach
+    return np.all((points >= reach) & (points <= limits), -1).astype(np.float32)
+
+
 def _window(corners, limits, block):
     """The part (left, top, right, bottom) of an image that a crop needs, a block more on each side; None: nothing."""
     low = np.maximum(np.floor(corners.min(0)).astype(int) - block, 0)

@@ -95,14 +95,22 @@ class DetailSpace:
         return DenseFace(vertices, vertex_normals(vertices, self.dense.triangles),
                          dense_vertices(face.albedo, self.dense), face.camera, face.light.coefficients)
 
-    def unwrap(self, face: Face, base: DenseFace, photo: Float[AnyArray, "S S 3"]) -> Unwrapped:
-        """What a photo, sRGB [S, S, 3], shows of each texel: colour [U, U, 3] linear RGB, visible [U, U]."""
+    def unwrap(
+        self, face: Face, base: DenseFace, photo: Float[AnyArray, "S S 3"], inside: Float[AnyArray, "S S"] | None = None
+    ) -> Unwrapped:
+        """What a photo, sRGB [S, S, 3], shows of each texel: colour [U, U, 3] linear RGB, visible [U, U].
+
+        inside: 1 where the crop shows the photo, 0 beyond its border; None: everywhere.
+        """
         points = face.camera.project(face.vertices)
         ids = visibility(points, self.model.topology.triangles, (self.image_size,) * 2, caps=self._coarse_caps,
                          cull=True)
         seen = unwrap(photo, face.vertices, face.camera, self.layout, ids.triangle)
         visible = seen.visible & (self._texels(jnp.ones((len(base.vertices), 1)))[..., 0] > 0)
-        colour = sample_image(to_linear(photo), self._texels(base.camera.project(base.vertices))[..., :2])
+        places = self._texels(base.camera.project(base.vertices))[..., :2]
+        colour = sample_image(to_linear(photo), places)
+        if inside is not None:
+            visible &= sample_image(inside[..., None], places)[..., 0] > 0.99
         return Unwrapped(jnp.where(visible[..., None], colour, 0.0), visible)
 
     def relit(self, base: DenseFace, seen: Unwrapped) -> DenseFace:

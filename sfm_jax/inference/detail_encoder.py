@@ -56,27 +56,31 @@ class DetailEncoder:
 
     @jax.named_scope("network")
     def encode(
-        self, params: dict, face: Face, images: Float[AnyArray, "B S S 3"]
+        self, params: dict, face: Face, images: Float[AnyArray, "B S S 3"],
+        inside: Float[AnyArray, "B S S"] | None = None
     ) -> tuple[DenseFace, Float[Array, "B U U"], Float[Array, "B U U"]]:
         """Batched coarse faces in sRGB crops -> (their dense meshes, the texels that are visible, 0 or 1, and the
-        network's displacement in mm before the mask)."""
+        network's displacement in mm before the mask). inside: of the crops, see DetailSpace.unwrap."""
 
         def look(one):
-            face, photo = one
+            face, photo, inside = one
             base = self.space.dense_face(face)
-            seen = self.space.unwrap(face, base, photo)
+            seen = self.space.unwrap(face, base, photo, inside)
             if self.relight:
                 base = self.space.relit(base, seen)
             return base, seen.visible.astype(jnp.float32), self.space.maps(face, base, seen)
 
         # One after the other: a dense mesh of each is large, and on CPUs vmap is slower.
-        base, visible, maps = jax.lax.stop_gradient(jax.lax.map(look, (face, images)))
+        base, visible, maps = jax.lax.stop_gradient(jax.lax.map(look, (face, images, inside)))
         return base, visible, self.network.apply({"params": params}, maps)
 
-    def detailed(self, params: dict, face: Face, images: Float[AnyArray, "B S S 3"]) -> Detailed:
-        """The coarse faces in sRGB crops in [0, 1], detailed; to be called under jit."""
+    def detailed(
+        self, params: dict, face: Face, images: Float[AnyArray, "B S S 3"],
+        inside: Float[AnyArray, "B S S"] | None = None
+    ) -> Detailed:
+        """The coarse faces in sRGB crops in [0, 1], detailed; to be called under jit. inside: as of `encode`."""
         space = self.space
-        base, _, raw = self.encode(params, face, images)
+        base, _, raw = self.encode(params, face, images, inside)
         displacement = space.fine_part(raw)
         free = map_to_vertices(jnp.asarray(space.mask)[..., None], space.dense)
 

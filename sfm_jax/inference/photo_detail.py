@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from sfm_jax.data.crop import crop_affine, landmark_box, transform_points, warp
+from sfm_jax.data.crop import crop_affine, landmark_box, shown_part, transform_points, warp
 from sfm_jax.geometry.camera import Orthographic
 from sfm_jax.inference import detail_files, export
 from sfm_jax.inference.detail_encoder import Detailed, DetailEncoder
@@ -35,7 +35,8 @@ class PhotoDetailer:
         size = self.encoder.space.image_size
         face, affine = face_in_crop(found, self.encoder.model, size)
         photo = warp(image, affine, size).astype(np.float32) / 255
-        one = self._detailed(self._params, *jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (face, photo)))
+        inside = shown_part(image, affine, size)
+        one = self._detailed(self._params, *jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (face, photo, inside)))
         return jax.tree.map(lambda leaf: leaf[0], jax.device_get(one))
 
     def write(self, folder: Path, image: UInt8[np.ndarray, "H W 3"], found: Reconstruction) -> None:

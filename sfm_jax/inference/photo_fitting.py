@@ -64,14 +64,14 @@ class PhotoFitter:
 
     def __call__(
         self, image: Float[AnyArray, "S S 3"], codes: FaceCodes, points: PointModel, seen: Float[AnyArray, "P 2"],
-        seen_weights: Float[AnyArray, " P"],
+        seen_weights: Float[AnyArray, " P"], inside: Float[AnyArray, "S S"],
     ) -> FaceCodes:
         """As `fit`, compiled."""
-        return self._run(image, codes, points, seen, seen_weights)
+        return self._run(image, codes, points, seen, seen_weights, inside)
 
     def fit(
         self, image: Float[AnyArray, "S S 3"], codes: FaceCodes, points: PointModel, seen: Float[AnyArray, "P 2"],
-        seen_weights: Float[AnyArray, " P"],
+        seen_weights: Float[AnyArray, " P"], inside: Float[AnyArray, "S S"],
     ) -> FaceCodes:
         """The codes of a face that looks more like a photo.
 
@@ -81,13 +81,13 @@ class PhotoFitter:
           points: that were observed.
           seen: where, shares of the crop's side.
           seen_weights: how much each counts.
+          inside: 1 where the crop shows the photo, 0 beyond its border.
         """
         start = _Change(*(jnp.zeros_like(value) for value in codes[:3]), jnp.zeros(3), jnp.zeros(()), jnp.zeros(2),
                         jnp.zeros((9, 3)))
-        background = to_linear(image)
 
         def loss(change):
-            return self._cost(change, image, background, codes, points, seen, seen_weights)
+            return self._cost(change, image, inside, codes, points, seen, seen_weights)
 
         rule = optax.chain(optax.scale_by_adam(b1=0.8, b2=0.95),
                            optax.scale_by_schedule(optax.cosine_decay_schedule(-1.0, self._weights.iterations)))
@@ -104,12 +104,12 @@ class PhotoFitter:
         (change, _), _ = jax.lax.scan(improve, (start, rule.init(start)), None, self._weights.iterations)
         return changed(codes, change, self._bounds)
 
-    def _cost(self, change, image, background, codes, points, seen, seen_weights):
+    def _cost(self, change, image, inside, codes, points, seen, seen_weights):
         weights, new = self._weights, changed(codes, change, self._bounds)
         face = self._decoder(jax.tree.map(lambda leaf: leaf[None], new), self._size)
-        shown = self._renderer(face, background[None])
+        shown = self._renderer(face, to_linear(image)[None])
         distance = colour_distance(to_srgb(shown.colour), image[None])
-        skin = jax.lax.stop_gradient(shown.alpha)
+        skin = jax.lax.stop_gradient(shown.alpha) * inside
         photo = jnp.sum(masked_image_mean(distance, skin)) / weights.colour
         places = project(points, new.identity, new.expression, new.rotation, new.log_scale, new.shift)
         apart = jnp.sum((places - seen) ** 2, -1) / weights.points**2

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from sfm_jax.array_types import AnyArray
-from sfm_jax.data.crop import crop_affine, crop_image, landmark_box, transform_points
+from sfm_jax.data.crop import crop_affine, crop_image, landmark_box, shown_part, transform_points
 from sfm_jax.geometry.rotation import rotation_from_euler, rotation_to_euler
 from sfm_jax.inference import fitting
 from sfm_jax.inference.default_encoder import load_default_encoder, reframed
@@ -74,10 +74,12 @@ class Reconstruction:
 
 
 class Crop(NamedTuple):
-    """image [S, S, 3] sRGB in [0, 1]; affine [2, 3] from the photo's pixels to the crop's; roll: degrees by which the
-    face in the photo is turned against that in the crop, counter-clockwise."""
+    """image [S, S, 3] sRGB in [0, 1]; inside [S, S]: 1 where it shows the photo, 0 beyond it; affine [2, 3] from the
+    photo's pixels to the crop's; roll: degrees by which the face in the photo is turned against that in the crop,
+    counter-clockwise."""
 
     image: Float[AnyArray, "S S 3"]
+    inside: Float[AnyArray, "S S"]
     affine: Float[np.ndarray, "2 3"]
     roll: float
 
@@ -174,7 +176,8 @@ class Reconstructor:
         middle = transform_points(middle, inverse_affine(turn))
         picture, affine = crop_image(image, (middle, side * width / self.size), self.size, -roll)
         seen = transform_points(points, affine) / self.size
-        return Crop(picture.astype(np.float32) / 255, affine, roll), seen.astype(np.float32)
+        inside = shown_part(image, affine, self.size)
+        return Crop(picture.astype(np.float32) / 255, inside, affine, roll), seen.astype(np.float32)
 
     def encode(self, crop: Crop, seen: Float[AnyArray, "P 2"]) -> tuple[FaceCodes, Float[AnyArray, " d"]]:
         """The network's answer, codes without a leading dimension, and z [d]; of a model without a network: a fit to
@@ -218,7 +221,8 @@ class Reconstructor:
             fit = self._pose(seen, prior)
             codes = codes._replace(identity=fit.identity, expression=fit.expression[0], rotation=fit.rotation[0],
                                    log_scale=fit.log_scale[0], shift=fit.shift[0])
-        return self._fit_photo(jnp.asarray(crop.image), codes, self._points, jnp.asarray(seen), self._weights)
+        return self._fit_photo(jnp.asarray(crop.image), codes, self._points, jnp.asarray(seen), self._weights,
+                               jnp.asarray(crop.inside))
 
     def _pose(self, seen, prior):
         """A fit of codes and camera to points alone."""

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.ndimage
 from jaxtyping import Float, UInt8
 
-from sfm_jax.data.crop import crop_image
+from sfm_jax.data.crop import crop_image, shown_part
 from sfm_jax.data.damage import to_linear, to_srgb
 from sfm_jax.geometry.camera import Orthographic
 from sfm_jax.geometry.mesh import vertex_normals
@@ -42,7 +42,8 @@ class Texturer:
         camera = Orthographic(*map(jnp.asarray, (found.rotation, np.zeros(3, np.float32), np.float32(scale), np.asarray(
             affine[:, :2] @ found.camera[:, 3] + affine[:, 2], np.float32))))
         photo, seen, model = map(np.asarray, self._unwrap(
-            crop.astype(np.float32) / 255, vertices, camera, jnp.asarray(found.colours()), jnp.asarray(found.light)))
+            crop.astype(np.float32) / 255, shown_part(image, affine, self.resolution), vertices, camera,
+            jnp.asarray(found.colours()), jnp.asarray(found.light)))
         share = self._share(seen)
         # One gain for each channel: exposure and white balance, which the light has not quite found.
         weight = share[..., None] * self._layout.mask[..., None]
@@ -51,16 +52,19 @@ class Texturer:
         mixed = share[..., None] * photo + (1 - share[..., None]) * filled
         return np.asarray(to_srgb(jnp.asarray(mixed)))
 
-    def _unwrapped(self, crop, vertices, camera, albedo, light):
-        """Linear RGB of the photo and of the model, lit, and what is seen, of every texel."""
+    def _unwrapped(self, crop, inside, vertices, camera, albedo, light):
+        """Linear RGB of the photo and of the model, lit, and what is seen, of every texel. inside: what of the crop is
+        photo."""
         size = (self.resolution, self.resolution)
         ids = visibility(camera.project(vertices), self.model.topology.triangles, size, cull=True)
-        seen = unwrap(to_linear(crop), vertices, camera, self._layout, ids.triangle, least_cosine=LEAST_COSINE)
+        known = jnp.concatenate([to_linear(crop), inside[..., None]], -1)
+        seen = unwrap(known, vertices, camera, self._layout, ids.triangle, least_cosine=LEAST_COSINE)
         normals = vertex_normals(vertices, self.model.topology.triangles) @ camera.rotation.T
         lit = albedo * jnp.maximum(harmonics(normals) @ SphericalHarmonics(light).coefficients, 0.05)
         skin = jnp.asarray(shown_weights(self.model))[:, None]
         maps = vertices_to_map(jnp.concatenate([lit, skin], 1), self._layout)
-        return seen.colour, seen.visible & (maps[..., 3] > 0.5), maps[..., :3]
+        visible = seen.visible & (seen.colour[..., 3] > 0.99) & (maps[..., 3] > 0.5)
+        return seen.colour[..., :3], visible, maps[..., :3]
 
     def _share(self, seen):
         """How much of each texel is the photo's: 0 at the rim of what is seen, 1 well within."""

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sfm_jax.data.crop import crop_affine, crop_image, landmark_box, transform_points
+from sfm_jax.data.crop import crop_affine, crop_image, landmark_box, shown_part, transform_points, warp
 
 
 def ramp(height=200, width=240):
@@ -60,6 +60,18 @@ def test_outside_is_black():
         for side in (40.0, 400.0):
             crop, _ = crop_image(white, (np.array(far), side), 40)
             assert not crop.any()
+
+
+@pytest.mark.parametrize("box, roll", [(((10.0, 50.0), 60.0), 0.0), (((90.0, 70.0), 40.0), 30.0),
+                                       (((50.0, 40.0), 400.0), -20.0), (((500.0, 40.0), 40.0), 0.0)])
+def test_the_part_of_a_crop_that_shows_the_photo(box, roll):
+    """Of a white photo what is not darkened by the black around; all of it, but for a rim."""
+    image, affine = np.full((80, 100, 3), 255, np.uint8), crop_affine(box, 48, roll)
+    inside, shown = shown_part(image, affine, 48), warp(image, affine, 48)[..., 0]
+    assert inside.dtype == np.float32 and set(np.unique(inside)) <= {0, 1}
+    assert (shown[inside > 0] == 255).all()
+    rim = (shown == 255) & (inside == 0)
+    assert rim.sum() <= 5 * 48 and not (shown[inside == 0] == 255).all() or not inside.any()
 
 
 def test_small_crops_do_not_alias():

@@ -46,8 +46,9 @@ class World:
                          rotation_from_euler(jnp.array([20.0, 5.0, 0.0])), jnp.float32(0), jnp.zeros(2),
                          jnp.asarray(light, jnp.float32))
 
-    def fit(self, image, start, seen, weight=1.0):
-        return self.fitter(image, start, self.points, seen, jnp.full(68, weight))
+    def fit(self, image, start, seen, weight=1.0, inside=None):
+        inside = jnp.ones((SIZE, SIZE), jnp.float32) if inside is None else inside
+        return self.fitter(image, start, self.points, seen, jnp.full(68, weight), inside)
 
     def distance(self, codes, image):
         """Mean distance of colours on the skin."""
@@ -112,6 +113,19 @@ def test_points_hold_the_face_where_the_photo_says_nothing(world):
     seen = world.seen(true) + jnp.array([0.03, 0.0])
     found = world.fit(jnp.full((SIZE, SIZE, 3), 0.5, jnp.float32), true, seen, weight=10.0)
     assert apart(world.seen(found), seen) < 0.3 * apart(world.seen(true), seen)
+
+
+def test_what_lies_beyond_the_photo_says_nothing(world):
+    """A photo that ends below the nose: its light is that of the whole face, not of the black below."""
+    true = world.person(1)
+    image, _ = world.shoot(true)
+    start = true._replace(light=ambient().coefficients)
+    inside = jnp.ones((SIZE, SIZE), jnp.float32).at[SIZE * 6 // 10:].set(0.0)
+    cut = image * inside[..., None]
+    whole, known, unknown = (float(jnp.linalg.norm(world.fit(picture, start, world.seen(true), inside=part).light
+                                                   - true.light))
+                             for picture, part in ((image, None), (cut, inside), (cut, None)))
+    assert whole < known < 0.6 * unknown
 
 
 @pytest.mark.parametrize("kind", ["black", "white", "outside", "no points"])

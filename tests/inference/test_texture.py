@@ -90,6 +90,17 @@ def test_colours_of_what_is_seen_come_back(world):
     assert np.median(errors) < 0.01 and (errors < 0.05).mean() > 0.9
 
 
+def test_beyond_the_border_of_a_photo_the_face_is_not_black(world):
+    """A photo that ends at the mouth: above as in the whole one, below what the model says."""
+    whole, found = photo(world.model, world.model.albedo(jnp.zeros(24))), reconstruction(world.model)
+    cut = whole[:int(found.landmarks68_px[60:, 1].mean())]
+    textures = [world.texturer(image, found) for image in (whole, cut)]
+    rows = np.asarray(world.mapped(jnp.asarray(world.model.mean @ found.camera[:, :3].T + found.camera[:, 3])))[..., 1]
+    chin, brow = (world.mask & part for part in (rows > len(cut), rows < len(cut) - 30))
+    assert chin.sum() > 2000 and textures[1][chin].mean(-1).min() > 0.5 * textures[0][chin].mean(-1).min() > 0.05
+    np.testing.assert_allclose(textures[1][brow], textures[0][brow], atol=0.05)
+
+
 def test_what_is_not_seen_is_the_models_in_the_photos_tone(world):
     """A photo of the model's own colours, but for exposure and white balance, makes a texture of nothing else."""
     tone = np.array([0.9, 0.7, 0.5])
