@@ -16,6 +16,7 @@ import shape_checks
 from matplotlib import cbook
 from PIL import Image
 
+from sfm_jax.data.augment import MIRROR
 from sfm_jax.data.crop import crop_affine, transform_points, warp
 from sfm_jax.data.damage import to_srgb
 from sfm_jax.data.photo_sets import decode
@@ -327,6 +328,15 @@ def test_photo_that_comes_with_matplotlib(detector):
     mouth_corners, chin = np.array([[230.0, 280.0], [307.5, 277.5]]), np.array([270.0, 333.7])
     assert np.linalg.norm(face.landmarks68[[48, 54]] - mouth_corners, axis=1).max() < 8
     assert np.linalg.norm(face.landmarks68[8] - chin) < 12
+
+
+def test_points_of_a_mirrored_photo_are_the_mirrored_points(detector):
+    path = cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
+    image = decode(Path(path).read_bytes(), str(path))
+    (face,), (other,) = detector.faces(image), detector.faces(np.ascontiguousarray(image[:, ::-1]))
+    mirrored = (other.landmarks68 * [-1, 1] + [image.shape[1], 0])[MIRROR]
+    apart = np.linalg.norm(face.landmarks68 - mirrored, axis=1) / np.ptp(face.landmarks68[:, 0])
+    assert apart.max() < 0.035
 
 
 @pytest.mark.skipif("SFM_JAX_TEST_PHOTOS" not in os.environ, reason="SFM_JAX_TEST_PHOTOS: photos with .mat files")
