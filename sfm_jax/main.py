@@ -57,6 +57,8 @@ def main(argv: list[str] | None = None) -> int:
     from sfm_jax.training.workdir import keep_sources, open_workdir
 
     enable_compilation_cache()
+    if config.get("cpu_devices", 1) < 1:
+        return refuse(f"cpu_devices: found {config.cpu_devices}, expected 1 or more")
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         # Rendering runs on one core of a device: where there is no accelerator, cores are shown as several devices.
         jax.config.update("jax_num_cpu_devices", config.get("cpu_devices", 1))
@@ -111,6 +113,8 @@ def _one_line(error):
     text = str(error).replace("\\n", "\n")
     if found := re.search(r'Did you mean "(.+?)" instead of "(.+?)"', text):
         return f"config key {found[2]!r} does not exist; did you mean {found[1]!r}?"
+    if found := re.fullmatch(r"[\"']*([\w.]+)[\"']*", text):
+        return f"config key {found[1]!r} does not exist"
     if found := re.search(r"Attempted \[.*?\]:\s*(\S+)\s*(.*)", text):
         return f"config file {found[1]}: cannot be loaded: {' '.join(found[2].split())}"
     return " ".join(text.split())

@@ -68,7 +68,8 @@ class VideoFolder:
     def __init__(self, place: str | Path):
         place = Path(place)
         if place.is_dir():
-            names = sorted(name for name in os.listdir(place) if name.lower().endswith(VIDEO_SUFFIXES))
+            names = sorted(name for name in os.listdir(place)
+                           if name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith("."))
             self._folder = place
         else:
             names, self._folder = [place.name] if place.is_file() else [], place.parent
@@ -127,11 +128,12 @@ def _open(path):
 
 
 def _frame_times(path):
-    """When each frame is shown, sorted, in units of the stream; nothing is decoded."""
+    """When each frame is shown, sorted, in units of the stream; nothing is decoded. Those that a video was trimmed of
+    are in the file, but not shown."""
     try:
         with _open(path) as container:
             return np.array(sorted(packet.pts for packet in container.demux(container.streams.video[0])
-                                   if packet.pts is not None and packet.size), np.int64)
+                                   if packet.pts is not None and packet.size and not packet.is_discard), np.int64)
     except OSError as error:
         raise ValueError(f"{path}: not readable as a video ({error})") from None
 
@@ -139,15 +141,25 @@ def _frame_times(path):
 def _decode_at(path, time):
     """The frame that is shown at `time`, [H, W, 3] uint8 sRGB, upright. BadPhoto if there is none."""
     try:
-        with _open(path) as container:
-            stream = container.streams.video[0]
-            container.seek(time, stream=stream)  # to the last frame before it that needs no other one
-            for frame in container.decode(stream):
-                if frame.pts is not None and frame.pts >= time:
-                    return _upright(frame)
+        # Seeking goes by when frames are decoded, and in some formats comes to lie behind the one that is sought.
+        frame = _sought(path, time, seek=True) or _sought(path, time, seek=False)
     except (OSError, ValueError) as error:
         raise BadPhoto(f"{path}: frame at {time}: {error}") from None
-    raise BadPhoto(f"{path}: no frame at {time}, the file ends before it")
+    if frame is None:
+        raise BadPhoto(f"{path}: no frame at {time}, the file is damaged or ends before it")
+    return _upright(frame)
+
+
+def _sought(path, time, seek):
+    """The frame at `time`, None if it does not come; seek: not from the start of the file."""
+    with _open(path) as container:
+        stream = container.streams.video[0]
+        if seek:
+            container.seek(time, stream=stream)  # to the last frame before it that needs no other one
+        for frame in container.decode(stream):
+            if frame.pts is not None and frame.pts >= time:
+                return frame if frame.pts == time else None
+    return None
 
 
 def read_frames(path: Path) -> tuple[float, Iterator[np.ndarray]]:
@@ -170,7 +182,21 @@ def read_frames(path: Path) -> tuple[float, Iterator[np.ndarray]]:
 
 
 def _upright(frame):
-    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
+    """[H, W, 3] as the video is shown: mirrored, and turned by quarters."""
+    image = frame.to_ndarray(format="rgb24")
+    return np.ascontiguousarray(np.rot90(image[::-1] if _mirrored(frame) else image, round(frame.rotation / 90)))
+
+
+def _mirrored(frame):
+    """Whether top and bottom change places before the frame is turned."""
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV does not know all that FFmpeg adds to a frame, as to those of spatial videos
+        return False
+    if matrix is None:
+        return False
+    a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32).tolist()
+    return a * d < b * c
 
 
 def _video_landmarks(video, frames):

@@ -51,6 +51,8 @@ def _find(folder):
         raise ValueError(f"{folder}: no such folder, expected person/photo.jpg")
     found = []
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.name.startswith("."):
+            continue
         if entry.is_dir():
             photos = sorted(filter(_is_photo, os.listdir(entry.path)))
             found += [(f"{entry.name}/{name}", entry.name) for name in photos]

@@ -37,13 +37,13 @@ def disjoint_people(
 ) -> tuple[Population, Population]:
     """People to learn from and people held out, as `people_of` has them.
 
-    Of the embedded population these are the first and the last of an order that never changes. So whoever is held out
-    by one run was not learned from by another that it goes on from, whatever their seeds and numbers, as long as that
-    took at most nine tenths and this holds out at most a tenth. Those made up for another model are others in every
+    Of the embedded population these are the first and the last of an order that never changes, of at most nine tenths
+    and a tenth of it. So whoever is held out by one run was not learned from by another that it goes on from, whatever
+    their seeds and numbers. Those made up for another model are others in every
     seed, and the held-out ones always the same, of nobody's seed.
 
     Raises:
-      ValueError: fewer than two people asked on either side, or more than there are.
+      ValueError: fewer than two people asked on either side, or more than may be.
     """
     for key, asked in (("persons", persons), ("heldout_persons", heldout)):
         if asked < 2:
@@ -51,11 +51,12 @@ def disjoint_people(
     if not has_population(model):
         return people_of(model, persons, seed, on_sphere), people_of(model, heldout, HELDOUT_SEED, on_sphere)
     population = load_population()
-    asked, available = persons + heldout, len(population)
-    if asked > available:
-        raise ValueError(f"data.persons + data.heldout_persons: {asked} people asked, the population has {available}")
-    order = np.random.default_rng(0).permutation(available)
-    return population[order[:persons]], population[order[available - heldout:]]
+    tenth = len(population) // 10
+    for key, asked, most in (("persons", persons, len(population) - tenth), ("heldout_persons", heldout, tenth)):
+        if asked > most:
+            raise ValueError(f"data.{key}: found {asked}, expected at most {most} of the {len(population)} people")
+    order = np.random.default_rng(0).permutation(len(population))
+    return population[order[:persons]], population[order[-heldout:]]
 
 
 def has_population(model: MorphableModel) -> bool:

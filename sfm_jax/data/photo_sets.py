@@ -16,6 +16,7 @@ from sfm_jax.data.crop import landmark_box
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """Pillow's names of what is read. It knows many more, and for some starts other programs (Ghostscript)."""
+_BITS_PER_SAMPLE = 258  # a TIFF's tag
 
 
 class BadPhoto(ValueError):
@@ -96,10 +97,10 @@ class PhotoList:
 
 
 def digest(*parts) -> str:
-    """A short hash of things with a stable repr."""
+    """A short hash of arrays, and of things with a stable repr."""
     total = hashlib.sha256()
     for part in parts:
-        total.update(repr(part).encode())
+        total.update(np.ascontiguousarray(part).data if isinstance(part, np.ndarray) else repr(part).encode())
     return total.hexdigest()[:16]
 
 
@@ -133,6 +134,7 @@ def decode(image: bytes | np.ndarray, name: str) -> np.ndarray:
         raise BadPhoto(f"{name}: the file is empty, expected an image")
     try:
         picture = open_image(io.BytesIO(image))
+        _check_depth(picture)
         picture.load()
         # Without an orientation the picture itself is kept: transposing copies it.
         picture = ImageOps.exif_transpose(picture) if picture.getexif().get(0x0112, 1) != 1 else picture
@@ -141,6 +143,13 @@ def decode(image: bytes | np.ndarray, name: str) -> np.ndarray:
         raise BadPhoto(f"{name}: not an image of a known format") from None
     except Exception as error:  # damaged files make Pillow raise OSError, SyntaxError, struct.error and others
         raise BadPhoto(f"{name}: not readable as an image ({one_line(error)})") from None
+
+
+def _check_depth(picture):
+    """ValueError unless deep grey has 16 bits. Pillow's mode I does not tell them from 32; a TIFF's tag does."""
+    bits = getattr(picture, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))
+    if picture.mode.startswith("I") and bits != (16,):
+        raise ValueError(f"grey of {bits[0]} bits, expected 8 or 16 bits")
 
 
 def _rgb(picture):

@@ -15,6 +15,7 @@ does not have is a mask of 0 (or a person of -1) over finite filler, never NaN.
 """
 
 import concurrent.futures
+import dataclasses
 import logging
 import threading
 
@@ -64,13 +65,15 @@ class Photos:
 
     def __init__(self, source: PhotoSource, model_sizes: tuple[int, int], size: int,
                  augmentation: Augmentation | None = DEFAULT_AUGMENTATION, max_bad_fraction: float = 0.01,
-                 seed: int = 0, threads: int = 0):
+                 seed: int = 0, threads: int = 0, mirror_people: bool = False):
         """model_sizes: numbers in the identity and expression codes of the face model in use. Codes of these sizes
         are taken to be its own, all others are masked. size: of the crops, pixels. augmentation None: plain crops.
-        threads: that load the photos of a batch, 0 for none of its own."""
+        threads: that load the photos of a batch, 0 for none of its own. mirror_people: all photos of a person are
+        mirrored in an epoch, or none is, as frames of a clip must be."""
         self.source, self.persons = source, source.persons
         self._sizes, self._size, self._augmentation, self._seed = model_sizes, size, augmentation, seed
         self._threads, self._tally = threads, Tally(len(source), max_bad_fraction)
+        self._mirror_people = mirror_people
 
     def __len__(self) -> int:
         return len(self.source)
@@ -110,7 +113,7 @@ class Photos:
         raw = self.source.raw(index)
         image = decode(raw.image, raw.name)
         check_labels(raw, image.shape)
-        change = self._augmentation.draw(self._seed, index, epoch) if self._augmentation else UNCHANGED
+        change = self._change(index, raw.person, epoch)
         crop, affine = crop_image(image, change.box(photo_box(raw, image.shape)), self._size, change.roll,
                                   change.mirror)
         landmarks, mask = np.zeros((68, 2)), np.zeros(68)
@@ -128,6 +131,14 @@ class Photos:
             **self._codes(raw, change.mirror),
             "id": np.int32(index),
         }
+
+    def _change(self, index, person, epoch):
+        if not self._augmentation:
+            return UNCHANGED
+        change = self._augmentation.draw(self._seed, index, epoch)
+        if not self._mirror_people or person < 0:
+            return change
+        return dataclasses.replace(change, mirror=self._augmentation.draw(self._seed, person, epoch).mirror)
 
     def _codes(self, raw, mirrored):
         """Codes where they are the model's. A mirrored face has others, which only the model could tell."""

@@ -17,13 +17,16 @@ from typing import Protocol
 import numpy as np
 
 from sfm_jax.array_files import integers, numbers, one_line, read_npz
-from sfm_jax.morphable.formats.obj import load_trimesh
+from sfm_jax.data.photo_sets import digest
+from sfm_jax.morphable.formats.assemble import UNITS
+from sfm_jax.morphable.formats.obj import read_mesh
 from sfm_jax.morphable.model import MorphableModel
 
 # Deformation fields and noise are of the scanner, the same for every source: only their mixture is the scan's own.
 CAPTURE_SEED = 20240
 MOST_HOLES = 4096  # that are remembered: 100 MB of a mesh of 57 000 vertices
 MESH_SUFFIXES = (".obj", ".ply", ".npz")
+SIZES = (0.4, 2.5)  # of a scan, in sizes of the model: children and adults, but no other unit
 
 
 class ScanSource(Protocol):
@@ -173,16 +176,19 @@ class FolderScans:
 
     A file called `neutral.*` in a person's folder is taken as the reference shape; else the mean of the scans is.
     An npz holds `vertices` [V, 3] (mm) and may hold `triangles`. ValueError names the first file that is wrong.
+    sources: {person: which scans}, another text where one is added, removed, renamed or changed.
     """
 
     def __init__(self, model: MorphableModel, people: dict[str, list[Path]]):
         self.names = tuple(people)
         self.persons = len(people)
+        self.sources = {}
         shapes, labels, neutrals = [], [], []
         for label, files in enumerate(people.values()):
             person = [read_scan(file, model) for file in files]
             reference = [shape for shape, file in zip(person, files, strict=True) if file.stem == "neutral"]
             neutrals.append(reference[0] if reference else np.mean(person, axis=0))
+            self.sources[self.names[label]] = f"{len(files)} scans ({digest([file.name for file in files], *person)})"
             shapes += person
             labels += [label] * len(person)
         self._shapes, self._labels = np.stack(shapes), np.asarray(labels, np.int32)
@@ -200,13 +206,14 @@ class FolderScans:
 
 
 def find_people(folder: str | Path, min_scans: int = 2) -> dict[str, list[Path]]:
-    """The scans of each person in `folder`, sorted. ValueError: no such folder, no scans, a person with too few."""
+    """The scans of each person in `folder`, sorted; hidden files are none. ValueError: no such folder, no scans, a
+    person with too few."""
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder, expected person/scan.{{obj,ply,npz}}")
     people = {}
-    for person in sorted(path for path in folder.iterdir() if path.is_dir()):
-        scans = sorted(path for path in person.iterdir() if path.suffix.lower() in MESH_SUFFIXES)
+    for person in filter(Path.is_dir, _visible(folder)):
+        scans = [path for path in _visible(person) if path.suffix.lower() in MESH_SUFFIXES]
         if len(scans) < min_scans:
             raise ValueError(f"{person}: found {len(scans)} scans, expected at least {min_scans} of one person")
         people[person.name] = scans
@@ -215,9 +222,14 @@ def find_people(folder: str | Path, min_scans: int = 2) -> dict[str, list[Path]]
     return people
 
 
+def _visible(folder):
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
 def read_scan(path: Path, model: MorphableModel) -> np.ndarray:
-    """Vertices [V, 3] float32 mm of a registered mesh. ValueError if not finite or not in the model's topology."""
-    vertices, triangles = _read_npz(path) if path.suffix.lower() == ".npz" else load_trimesh(path)
+    """Vertices [V, 3] float32 mm of a registered mesh. ValueError if not finite, not in the model's topology, or of
+    another size than faces have."""
+    vertices, triangles = _read_npz(path) if path.suffix.lower() == ".npz" else read_mesh(path)[:2]
     expected = np.asarray(model.mean).shape
     if vertices.shape != expected:
         raise ValueError(f"{path}: vertices: found shape {vertices.shape}, the model has {expected}")
@@ -227,7 +239,20 @@ def read_scan(path: Path, model: MorphableModel) -> np.ndarray:
     if not np.isfinite(vertices).all():
         row = int(np.argmin(np.isfinite(vertices).all(axis=1)))
         raise ValueError(f"{path}: vertices: vertex {row} is {vertices[row].tolist()}, expected finite numbers")
+    _check_size(path, vertices, model)
     return vertices.astype(np.float32)
+
+
+def _check_size(path, vertices, model):
+    """ValueError unless a scan is about as large as the model; it names the factor that would make it so."""
+    size, expected = (np.linalg.norm(np.std(shape, axis=0)) for shape in (vertices, np.asarray(model.mean)))
+    low, high = (share * expected for share in SIZES)
+    if low <= size <= high:
+        return
+    fitting = [f": multiply by {factor:g}, as if in {unit}" for unit, factor in UNITS.items()
+               if low <= factor * size <= high]
+    raise ValueError(f"{path}: vertices: found {size:.4g} mm from their middle (root mean square), expected "
+                     f"{low:.0f} to {high:.0f}{fitting[0] if fitting else ''}")
 
 
 def _read_npz(path):

@@ -9,10 +9,12 @@ import concurrent.futures
 import dataclasses
 import functools
 import io
+import itertools
 import json
 import logging
 import math
 import multiprocessing
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -81,12 +83,13 @@ def open_data_set(place: str) -> DataSetPhotos:
     """A prepared data set: "NAME", "NAME/DATA_DIR" (absolute) or "/DIRECTORY/OF/A/VERSION"; then "#SPLIT" or "".
 
     Known by name are the300w_lp, aflw2k3d, lfw and celeb_a. Of any other, `image` is the photo and `label`, if there
-    is one, the person. The split is TFDS's, "train" or "test[:10%]"; "train" if not given.
+    is one, the person: a class, a text or a whole number. The split is TFDS's, "train" or "test[:10%]"; "train" if
+    not given.
 
     Raises:
       ValueError: not known, not prepared, not as array_record, no such split, no images.
     """
-    where, _, split = place.partition("#")
+    where, split = _parted(place, place.removeprefix(place.partition("/")[0]))
     split = split or "train"
     name, slash, data_dir = where.partition("/")
     try:
@@ -108,10 +111,16 @@ def open_data_set(place: str) -> DataSetPhotos:
 
 def open_shards(place: str) -> DataSetPhotos:
     """Shards that `build_shards` wrote: "DIR" or "DIR#SPLIT". ValueError: none there, or not finished."""
-    folder, _, split = place.partition("#")
+    folder, split = _parted(place, place)
     if not (Path(folder) / MANIFEST).exists():
         raise ValueError(f"{folder}: {MANIFEST} is missing: no shards, or not finished; build them again to go on")
     return open_data_set(f"{Path(folder).resolve()}#{split}")
+
+
+def _parted(place, folder):
+    """What stands before the last # and behind it. A folder that is there may have one in its own name."""
+    where, mark, split = place.rpartition("#")
+    return (where, split) if mark and not os.path.isdir(folder) else (place, "")
 
 
 def _layout(features):
@@ -126,7 +135,7 @@ def _layout(features):
 
 
 def _labelled(example):
-    return _image(example) | {"person": example["label"].decode()}
+    return _image(example) | {"person": _person(example["label"])}
 
 
 def _numbered(example, names):
@@ -186,7 +195,14 @@ def _nobody(data):
 
 def _labels(data):
     """Every label there is, sorted: reads the whole split once."""
-    return tuple(sorted({example["label"].decode() for example in data}))
+    return tuple(sorted({_person(example["label"]) for example in data}))
+
+
+def _person(label):
+    value = np.asarray(label)
+    if value.shape or value.dtype.kind not in "iuS":
+        raise ValueError(f"label: found {value.dtype} of shape {value.shape}, expected a text or a whole number")
+    return label.decode() if value.dtype.kind == "S" else str(label)
 
 
 LAYOUTS = {  # data set -> (the names of its people, the fields of a RawPhoto)
@@ -221,7 +237,8 @@ def build_shards(source: PhotoSource, folder: str | Path, packing: Packing = Pac
     killed, it goes on: finished shards of the same fingerprint are kept.
 
     Raises:
-      ValueError: more than max_bad_fraction of the photos are bad, or the folder holds shards of other photos.
+      ValueError: more than max_bad_fraction of the photos are bad, the folder holds shards of other photos, or a name
+        cannot be kept as it is: a person's of several lines or with blanks at its ends, any that is not UTF-8.
     """
     folder, fingerprint = Path(folder), digest(source.fingerprint(), packing)
     if (folder / MANIFEST).exists():
@@ -230,6 +247,7 @@ def build_shards(source: PhotoSource, folder: str | Path, packing: Packing = Pac
             raise ValueError(f"{folder / MANIFEST}: finished shards of other photos or another packing; expected an "
                              "empty folder")
         return manifest
+    _check_names(source)
     progress = folder / "progress"
     progress.mkdir(parents=True, exist_ok=True)
     count = -(-len(source) // packing.photos_per_shard)
@@ -248,6 +266,16 @@ def build_shards(source: PhotoSource, folder: str | Path, packing: Packing = Pac
     _write_json(folder / MANIFEST, manifest)
     shutil.rmtree(progress)
     return manifest
+
+
+def _check_names(source):
+    for person in source.people:
+        if person.strip().splitlines() != [person]:  # TFDS keeps people's names in lines
+            raise ValueError(f"person {person!r}: expected a name of one line, without blanks at its ends")
+    photos = () if isinstance(source, DataSetPhotos) else map(source.name, range(len(source)))  # there they are UTF-8
+    for name in itertools.chain(source.people, photos):
+        if name != name.encode(errors="replace").decode():
+            raise ValueError(f"{name!r}: expected a name in UTF-8")
 
 
 def _run(jobs, source, processes):

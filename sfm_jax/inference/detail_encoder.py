@@ -15,6 +15,7 @@ from sfm_jax.array_types import AnyArray
 from sfm_jax.inference.detail import CHANNELS, DenseFace, DetailSpace
 from sfm_jax.inference.face import Face
 from sfm_jax.morphable.model import MorphableModel
+from sfm_jax.networks.features import check_precision
 from sfm_jax.networks.unet import DisplacementNet
 from sfm_jax.render.uv import map_to_vertices
 
@@ -47,7 +48,8 @@ class DetailEncoder:
             self.space = DetailSpace(model, config.uv_size, config.image_size, config.direction, config.broadest)
         except ValueError as error:
             raise ValueError(f"model {config.model}, uv_size {config.uv_size}: {error}") from None
-        self.network = DisplacementNet(config.limit, tuple(config.widths), dtype=jnp.dtype(config.precision))
+        self.network = DisplacementNet(config.limit, tuple(config.widths),
+                                       dtype=jnp.dtype(check_precision(config.precision)))
 
     def init(self, rng: PRNGKeyArray) -> dict:
         """First parameters: a network that answers almost nothing."""

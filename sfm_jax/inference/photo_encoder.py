@@ -15,6 +15,7 @@ from sfm_jax.inference.identity_space import StartBasis
 from sfm_jax.morphable.model import MorphableModel
 from sfm_jax.networks.confidence import Confidence
 from sfm_jax.networks.face_network import FaceNetwork
+from sfm_jax.networks.features import check_precision
 from sfm_jax.render import ambient
 
 
@@ -41,7 +42,7 @@ class PhotoEncoder:
         self.network = FaceNetwork(
             trunk=config.trunk, identity=len(start.basis), expression=len(model.expression_basis),
             albedo=min(config.albedo_components, len(model.albedo_basis)), axis_name=axis_name,
-            separate_heads=config.separate_heads, dtype=config.precision)
+            separate_heads=config.separate_heads, dtype=check_precision(config.precision))
 
     def init(self, rng: PRNGKeyArray) -> dict:
         """The network's first variables: at the mean face."""

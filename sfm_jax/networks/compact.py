@@ -7,6 +7,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from sfm_jax.array_types import AnyArray
+from sfm_jax.errors import BadInput
 from sfm_jax.networks.features import Features, batch_norm, normalise_image
 
 PATCH = 4  # pixels: the first layer sees patches as channels
@@ -66,7 +67,9 @@ class ResidualBlock(nn.Module):
 def patches(
     images: Float[AnyArray, "B H W C"], side: int
 ) -> Float[AnyArray, "B H//{side} W//{side} {side}*{side}*C"]:
-    """Squares of side x side pixels as channels."""
+    """Squares of side x side pixels as channels. BadInput if there is no whole number of them."""
     count, height, width, channels = images.shape
+    if height % side or width % side:
+        raise BadInput(f"image_size: found {height} x {width} pixels, expected multiples of {side} for this trunk")
     x = images.reshape(count, height // side, side, width // side, side, channels)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(count, height // side, width // side, side * side * channels)

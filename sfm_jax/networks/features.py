@@ -9,6 +9,15 @@ from jaxtyping import Array, Float
 
 from sfm_jax.array_types import AnyArray
 
+PRECISIONS = ("float32", "bfloat16")
+
+
+def check_precision(name: str) -> str:
+    """The name of a network's arithmetic, if it is one of PRECISIONS. ValueError if not."""
+    if name not in PRECISIONS:
+        raise ValueError(f"precision: found {name!r}, expected one of {', '.join(PRECISIONS)}")
+    return name
+
 
 class Features(NamedTuple):
     """pooled, in float32; map: the last one before pooling or, in `compact`, the one before that; known: those of the

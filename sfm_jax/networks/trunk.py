@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from sfm_jax.errors import BadInput
 from sfm_jax.networks.compact import CompactTrunk
 from sfm_jax.networks.mobile import MobileTrunk
 from sfm_jax.networks.recognition import RecognitionTrunk
@@ -24,10 +25,10 @@ def create_trunk(name: str, axis_name: str | None = None, dtype: DTypeLike = jnp
     """The trunk called "compact", "recognition", "mobile", "resnet18", "resnet34", "resnet50" or "ir50".
 
     Call it with sRGB images [B, S, S, 3] in [0, 1] and `train`; it returns Features. axis_name: the mapped axis over
-    which batch norms share their statistics; dtype: of the arithmetic (parameters are float32). ValueError on
+    which batch norms share their statistics; dtype: of the arithmetic (parameters are float32). BadInput on
     another name.
     """
     if name not in TRUNKS:
-        raise ValueError(f"trunk: found {name!r}, expected one of {', '.join(TRUNKS)}")
+        raise BadInput(f"trunk: found {name!r}, expected one of {', '.join(TRUNKS)}")
     module, options = TRUNKS[name]
     return module(axis_name=axis_name, dtype=dtype, **options)

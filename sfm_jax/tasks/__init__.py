@@ -5,7 +5,7 @@ def create_task(config):
     """The task named by config.task.
 
     Raises:
-      ValueError: no task there is, or held-out people of whom there are no two samples to compare.
+      ValueError: no task there is, or too few samples of held-out people.
     """
     from sfm_jax.tasks.cycle import Cycle
     from sfm_jax.tasks.detail import Detail
@@ -17,7 +17,7 @@ def create_task(config):
              "detail": Detail}
     if config.get("task") not in tasks:
         raise ValueError(f"task: found {config.get('task')!r}, expected one of {', '.join(tasks)}")
-    for key in ("heldout_scans_per_person", "heldout_photos_per_person"):
-        if (count := config.get("data", {}).get(key, 2)) < 2:
-            raise ValueError(f"data.{key}: found {count}, expected 2 or more")
+    for key, least in (("heldout_scans_per_person", 2), ("heldout_photos_per_person", 2), ("heldout_photos", 1)):
+        if (count := config.get("data", {}).get(key, least)) < least:
+            raise ValueError(f"data.{key}: found {count}, expected {least} or more")
     return tasks[config.task](config)

@@ -82,7 +82,7 @@ def training_mixture(config, model: MorphableModel, people: Population) -> Mixtu
         shares = {name: 1 - data.identity_share if name == "landmarks" else data.identity_share for name in chosen}
     photos = synthetic_photos(config, model, people, config.seed) if SYNTHETIC in chosen.values() else None
     parts = {name: _synthetic(config, photos, name) if source == SYNTHETIC
-             else _collection(config, model, source) for name, source in chosen.items()}
+             else _collection(config, model, source, name == "clips") for name, source in chosen.items()}
     if "pairs" in parts:
         parts["pairs"] = _pairs(config, parts["pairs"])
     if "clips" in parts:
@@ -109,10 +109,10 @@ def _pairs(config, part):
     return Pairs(part, config.data.positive, config.seed, turned=config.data.turned)
 
 
-def _collection(config, model, source):
+def _collection(config, model, source, clips):
     from sfm_jax.data.photos import Photos, open_photos
 
     sizes = len(model.identity_basis), len(model.expression_basis)
     photos = Photos(open_photos(source), sizes, config.image_size, max_bad_fraction=config.data.max_bad_fraction,
-                    seed=config.seed)
+                    seed=config.seed, mirror_people=clips)
     return PhotoPart(photos)

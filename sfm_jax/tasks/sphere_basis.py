@@ -50,7 +50,8 @@ class SphereBasis:
         self.config = config
         self.train_scans, self.heldout_scans = scan_sources(config, self.model)
         parts = {"learned from": self.train_scans, "held out": self.heldout_scans}
-        people = {name: part for part, scans in parts.items() for name in scans.names} if config.data.folder else {}
+        people = {name: f"{part}, {which}" for part, scans in parts.items()
+                  for name, which in scans.sources.items()} if config.data.folder else {}
         self.sources = file_sources(config, "model") | people
         self.weights = classical.metric_weights(self.model)
         self.pca_weights = classical.pca_weights(self.model)
@@ -198,6 +199,8 @@ def scan_sources(config, model: MorphableModel) -> tuple[ScanSource, ScanSource]
                 PopulationScans(model, heldout.identity, data.heldout_scans_per_person, capture, config.seed + 1))
     people = find_people(data.folder)
     # The default asks for many of the population; of a folder at most a fifth of the people is held out.
+    if data.heldout_persons < 2:
+        raise ValueError(f"data.heldout_persons: found {data.heldout_persons}, expected 2 or more, to be told apart")
     heldout = min(data.heldout_persons, max(len(people) // 5, 2))
     if len(people) - heldout < 2:
         raise ValueError(f"{data.folder}: found {len(people)} people, expected at least 4: two to learn, two held out")

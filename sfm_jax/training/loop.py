@@ -16,6 +16,7 @@ from jax.experimental import multihost_utils
 
 from sfm_jax.errors import BadInput
 from sfm_jax.training.checkpoint import Checkpoints
+from sfm_jax.training.clock import Clock
 from sfm_jax.training.distributed import Companions
 from sfm_jax.training.failures import enough_memory
 from sfm_jax.training.logbook import Logbook
@@ -44,12 +45,12 @@ class Result:
     state: dict
     history: list[dict]     # the lines of metrics.jsonl
     step: int
-    begin: float            # time.perf_counter() when this process began
-    train_seconds: float    # of this process's loop, compilation included
-    compile_seconds: float  # until the first step was done
-    steps_per_second: float # after that
     preempted: bool
     device: str
+    begin: float            # of time.perf_counter(), had it been in one part; this and the rest: see Clock.times
+    train_seconds: float
+    compile_seconds: float
+    steps_per_second: float
 
 
 def train(task: Task, config, workdir: Path, begin: float | None = None) -> Result:
@@ -61,7 +62,7 @@ def train(task: Task, config, workdir: Path, begin: float | None = None) -> Resu
     naming its step, and is never saved. BadInput: the workdir cannot be written any more, memory is too small for the
     batch, or the config has a number that makes no sense.
     """
-    for key in ("log_every", "save_every", "keep"):
+    for key in ("steps", "log_every", "save_every", "keep"):
         if config[key] < 1:
             raise BadInput(f"{key}: found {config[key]}, expected 1 or more")
     with enough_memory(config.batch_size):
@@ -69,15 +70,15 @@ def train(task: Task, config, workdir: Path, begin: float | None = None) -> Resu
 
 
 def _train(task, config, workdir, begin):
-    train_begin = time.perf_counter()
+    begin = time.perf_counter() if begin is None else begin
     window = Window(workdir, config.get("profile", OFF))
     dataset, fresh, executor = prepare(task, config)
     with Checkpoints(workdir, config.keep) as checkpoints, _StopRequest() as stop:
         current = checkpoints.restore(fresh) or fresh
         start = step = int(current.step)
+        clock = Clock(workdir, start, begin)
         train_state = executor.place(current)
         del fresh, current
-        compile_seconds, first_done = 0.0, train_begin
         with Logbook(workdir, start, config.steps) as logbook, Companions(shared=FloatingPointError), window:
             pending = []
             for step, (ids, batch) in _prefetched(lambda k: _placed(dataset[k], executor), start, config.steps):
@@ -87,8 +88,7 @@ def _train(task, config, workdir, begin):
                 pending.append((step, ids, metrics))
                 if step == start + 1:
                     jax.block_until_ready(metrics)
-                    first_done = time.perf_counter()
-                    compile_seconds = first_done - train_begin
+                    clock.first_step_is_done()
                 stopping = stop.asked(step) or step == config.steps
                 saving = stopping or step % config.save_every == 0
                 if saving or step % config.log_every == 0 or step == start + 1:
@@ -98,16 +98,14 @@ def _train(task, config, workdir, begin):
                         logbook.write(step, values)
                 if saving:
                     checkpoints.save(step, executor.saved(train_state))
+                    clock.save(step)
                 if stopping:
                     break
         saved = executor.saved(train_state)
-    now = time.perf_counter()
     return Result(
         params=whole(saved.ema or saved.params), state=whole(saved.state), history=logbook.history, step=step,
-        begin=train_begin if begin is None else begin, train_seconds=now - train_begin,
-        compile_seconds=compile_seconds,
-        steps_per_second=(step - start - 1) / max(now - first_done, 1e-9) if step > start + 1 else 0.0,
-        preempted=step < config.steps, device=f"{jax.device_count()} x {jax.devices()[0].device_kind}")
+        preempted=step < config.steps, device=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        **clock.times(step))
 
 
 def prepare(task: Task, config) -> tuple[Sequence, TrainState, Executor]:

@@ -3,6 +3,8 @@
 import jax
 import optax
 
+from sfm_jax.errors import BadInput
+
 OPTIMISERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "step")
 
@@ -13,6 +15,8 @@ def learning_rate(config, steps: int) -> optax.Schedule:
     "constant"; "cosine", half a period down to 0 at `steps` (Loshchilov & Hutter 2017); or "step", a tenth at 60 %
     and a hundredth at 85 % of `steps`.
     """
+    if not config.learning_rate > 0:
+        raise BadInput(f"optimiser.learning_rate: found {config.learning_rate}, expected a number above 0")
     peak, warmup = config.learning_rate, min(config.warmup_steps, steps)
     if config.schedule == "constant":
         after = optax.constant_schedule(peak)
@@ -22,7 +26,7 @@ def learning_rate(config, steps: int) -> optax.Schedule:
         after = optax.piecewise_constant_schedule(
             peak, {int(0.6 * steps) - warmup: 0.1, int(0.85 * steps) - warmup: 0.1})
     else:
-        raise ValueError(f"optimiser.schedule: found {config.schedule!r}, expected one of {', '.join(SCHEDULES)}")
+        raise BadInput(f"optimiser.schedule: found {config.schedule!r}, expected one of {', '.join(SCHEDULES)}")
     if warmup == 0:
         return after
     return optax.join_schedules([optax.linear_schedule(peak / (warmup + 1), peak, warmup), after], [warmup])
@@ -32,9 +36,10 @@ def create_optimiser(config, steps: int, labels) -> optax.GradientTransformation
     """Adam, AdamW or momentum SGD, then each group's multiplier and the schedule. (The train step clips.)
 
     labels: a pytree of strings like the parameters. Groups without an entry in config.multipliers learn at rate 1.
+    BadInput: a name, a group or a learning rate that there cannot be.
     """
     if config.name not in OPTIMISERS:
-        raise ValueError(f"optimiser.name: found {config.name!r}, expected one of {', '.join(OPTIMISERS)}")
+        raise BadInput(f"optimiser.name: found {config.name!r}, expected one of {', '.join(OPTIMISERS)}")
     rule = optax.trace(decay=0.9) if config.name == "sgd" else optax.scale_by_adam()
     decay = [optax.add_decayed_weights(config.weight_decay)] if config.weight_decay else []
     multipliers = dict(config.multipliers)
@@ -42,7 +47,7 @@ def create_optimiser(config, steps: int, labels) -> optax.GradientTransformation
     unknown = sorted(set(multipliers) - set(groups))
     if unknown:
         known = ", ".join(sorted(groups))
-        raise ValueError(f"optimiser.multipliers.{unknown[0]}: no such group, expected one of {known}")
+        raise BadInput(f"optimiser.multipliers.{unknown[0]}: no such group, expected one of {known}")
     return optax.chain(
         *(decay if config.name != "adamw" else []),  # Adam and SGD: L2 in the gradient; AdamW: decoupled
         rule,

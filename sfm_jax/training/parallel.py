@@ -230,7 +230,7 @@ Executor = PmapExecutor | ShardMapExecutor
 def create_executor(name: str, step: Callable, split: TrainState) -> Executor:
     """The executor called "pmap" or "shard_map"; split: of `TrainState.split`."""
     if name not in EXECUTORS:
-        raise ValueError(f"executor: found {name!r}, expected one of {', '.join(EXECUTORS)}")
+        raise BadInput(f"executor: found {name!r}, expected one of {', '.join(EXECUTORS)}")
     return PmapExecutor(step, split) if name == "pmap" else ShardMapExecutor(step, split)
 
 

@@ -11,7 +11,7 @@ SOURCES_FILE = "sources.json"
 
 
 def open_workdir(path: str | os.PathLike, config, free_keys: frozenset[str] = frozenset()) -> Path:
-    """Make the folder, or accept it if it belongs to this config (free_keys may differ).
+    """Make the folder, or accept it if it belongs to this config (free_keys may differ), or to one that never began.
 
     ValueError, with nothing written, if it belongs to another config (naming the keys), holds other things or cannot be
     read or written.
@@ -28,7 +28,7 @@ def _open(path, config, free_keys):
     ours = flatten(json.loads(json.dumps(config.to_dict())))
     file = path / CONFIG_FILE
     # Looked at once: of several processes that open it another may be writing.
-    names = {entry.name for entry in path.iterdir() if not _is_partial(entry)} if path.is_dir() else set()
+    names = _names(path)
     if CONFIG_FILE in names:
         try:
             theirs = flatten(json.loads(file.read_text()))
@@ -36,10 +36,13 @@ def _open(path, config, free_keys):
             raise ValueError(f"{file}: not a readable config; remove {path} or choose another --workdir") from None
         differing = [key for key in sorted(ours.keys() | theirs.keys())
                      if key not in free_keys and ours.get(key) != theirs.get(key)]
-        if differing:
+        if differing and _begun(path):
             listed = "; ".join(f"{key} is {theirs.get(key, 'absent')!r} there and {ours.get(key, 'absent')!r} here"
                                for key in differing)
             raise ValueError(f"{path}: belongs to another config: {listed}; choose another --workdir")
+        if differing:  # of a run that was refused before it had begun
+            (path / SOURCES_FILE).unlink(missing_ok=True)
+            write_text(file, json.dumps(config.to_dict(), indent=2))
     elif names or path.is_file():
         raise ValueError(f"{path}: exists and is not a workdir (no {CONFIG_FILE}); choose another --workdir")
     else:
@@ -55,7 +58,7 @@ def keep_sources(path: Path, sources: dict[str, str]) -> None:
       ValueError: something is new, is gone, or is another one than the run began with.
     """
     before = _sources(path)
-    if not before:
+    if not before or not _begun(path):
         write_text(path / SOURCES_FILE, json.dumps(sources, indent=1))
     elif differing := _differing(before, sources):
         raise ValueError(f"{path}: began with other data: {differing}; choose another --workdir")
@@ -68,6 +71,15 @@ def changed_sources(path: Path, sources: dict[str, str]) -> str:
                       {name: which for name, which in sources.items() if name in before})
 
 
+def _names(path):
+    return {entry.name for entry in path.iterdir() if not _is_partial(entry)} if path.is_dir() else set()
+
+
+def _begun(path):
+    """Has the run done more than claim its folder?"""
+    return bool(_names(path) - {CONFIG_FILE, SOURCES_FILE})
+
+
 def _sources(path):
     """What is written down; nothing where nothing is, as in workdirs of before."""
     file = path / SOURCES_FILE
@@ -75,7 +87,7 @@ def _sources(path):
         return {}
     try:
         return dict(json.loads(file.read_text()).items())
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         raise ValueError(f"{file}: not readable; remove {path} or choose another --workdir") from None
 
 

@@ -33,7 +33,8 @@ def test_made_up_people_who_are_held_out_are_always_the_same():
 
 
 @pytest.mark.parametrize(("persons", "heldout", "message"), [
-    (5900, 101, "data.persons \\+ data.heldout_persons: 6001 people asked, the population has 6000"),
+    (5401, 100, "data.persons: found 5401, expected at most 5400 of the 6000 people"),
+    (100, 601, "data.heldout_persons: found 601, expected at most 600 of the 6000 people"),
     (10, 1, "data.heldout_persons: found 1, expected 2 or more"), (0, 10, "data.persons: found 0, expected 2 or more")])
 def test_too_many_and_too_few_are_refused(persons, heldout, message):
     with pytest.raises(ValueError, match=message):

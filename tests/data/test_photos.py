@@ -102,7 +102,16 @@ class TestDecode:
         exif[0x0112] = orientation
         np.testing.assert_array_equal(decode(encoded(Image.fromarray(picture()), exif=exif), "x"), upright(picture()))
 
+    @pytest.mark.parametrize("data", [
+        encoded(Image.fromarray(np.array([[0, 65535]], np.uint16)), "TIFF"),
+        encoded(Image.fromarray(np.array([[0, 65535]], ">u2")), "TIFF"),
+        b"P5 2 1 65535\n\0\0\xff\xff", b"P5 2 1 4095\n\0\0\x0f\xff"])
+    def test_deep_grey_of_other_formats(self, data):
+        np.testing.assert_array_equal(decode(data, "x"), [[[0] * 3, [255] * 3]])
+
     @pytest.mark.parametrize(("data", "reason"), [
+        (encoded(Image.fromarray(picture()[..., 0].astype(np.int32)), "TIFF"), "grey of 32 bits, expected 8 or 16"),
+        (encoded(Image.fromarray(picture()[..., 0].astype(np.int32)), "TIFF", tiffinfo={0x0112: 6}), "of 32 bits"),
         (b"", "the file is empty"), (b"<html>404</html>", "not an image of a known format"),
         (encoded(Image.fromarray(picture()), "JPEG")[:400], "truncated|not readable"),
         (encoded(Image.fromarray(picture()))[:90], "truncated|not readable"),
@@ -173,6 +182,24 @@ def test_same_photo_and_epoch_give_the_same_record():
     assert np.any(photos.load(np.arange(6), 3)["image"] != record["image"])
     again = pickle.loads(pickle.dumps(photos)).load(np.arange(6), 2)
     np.testing.assert_array_equal(again["image"], record["image"])
+
+
+def test_people_are_mirrored_as_one():
+    """All else is as it is without; the halves of the photos are dark and bright."""
+    photo = np.zeros((200, 240, 3), np.uint8)
+    photo[:, 120:] = 200
+    source = ListSource([RawPhoto(photo, "x", person) for person in (0, 0, 0, 1, 1, 1, -1, -1)])
+    everything, epochs = np.tile(np.arange(8), 12), np.repeat(np.arange(12), 8)
+    apart, together = (Photos(source, (5, 4), SIZE, seed=3, mirror_people=people).load(everything, epochs)["image"]
+                       for people in (False, True))
+    left, right = (half.mean((1, 2, 3)) for half in np.split(together, 2, axis=2))
+    mirrored = (left > right).reshape(12, 8)
+    for person in (mirrored[:, :3], mirrored[:, 3:6]):
+        assert (person == person[:, :1]).all() and 0 < person[:, 0].sum() < 12
+    assert (mirrored[:, 0] != mirrored[:, 3]).any() and (mirrored[:, 6] != mirrored[:, 7]).any()
+    changed = (together != apart).any((1, 2, 3))
+    assert not changed.reshape(12, 8)[:, 6:].any() and changed.any()
+    np.testing.assert_allclose(together[changed].astype(int), apart[changed][:, :, ::-1], atol=1)
 
 
 def test_codes_of_the_model_in_use_only():

@@ -20,7 +20,7 @@ def write_photo(path, level=100):
 def folder(tmp_path):
     for level, name in enumerate(["zoe/1.jpg", "adam/2.png", "adam/1.JPG", "adam/10.jpeg", "alone.jpg"]):
         write_photo(tmp_path / name, 40 * level)
-    for name in ("adam/notes.md", "adam/.hidden.jpg", "zoe/deeper/3.jpg"):
+    for name in ("adam/notes.md", "adam/.hidden.jpg", "zoe/deeper/3.jpg", ".thumbnails/1.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("no photo")
     return tmp_path

@@ -72,6 +72,40 @@ def test_folder_of_meshes(toy_model, tmp_path):
     np.testing.assert_allclose(record["vertices"][1], direct.vertices, atol=1e-4)
 
 
+def test_hidden_files_are_no_scans_and_no_people(toy_model, tmp_path):
+    folder = write_folder(toy_model, tmp_path / "scans")
+    (folder / "person1" / "._scan0.obj").write_bytes(b"of another system")
+    (folder / ".cache").mkdir()
+    assert {person: [path.name for path in paths] for person, paths in find_people(folder).items()} == {
+        f"person{number}": ["scan0.obj", "scan1.ply"] for number in range(3)}
+
+
+def test_an_obj_of_several_materials_keeps_its_vertices(toy_model, tmp_path):
+    vertices, triangles = np.asarray(toy_model.mean), toy_model.topology.triangles
+    lines = [*(f"v {x} {y} {z}" for x, y, z in vertices.tolist()), "usemtl skin",
+             *(f"f {a} {b} {c}" for a, b, c in (triangles + 1).tolist())]
+    lines.insert(-30, "usemtl lips")
+    (tmp_path / "scan.obj").write_text("\n".join(lines))
+    np.testing.assert_allclose(read_scan(tmp_path / "scan.obj", toy_model), vertices, atol=1e-4)
+
+
+@pytest.mark.parametrize("factor, found, advice", [
+    (0.001, "0.08", "multiply by 1000, as if in m"), (0.1, "8", "multiply by 10, as if in cm"),
+    (10, "800", "expected 32 to 200$"), (0, "0", "expected 32 to 200$")])
+def test_a_scan_that_is_not_in_millimetres_is_refused(toy_model, tmp_path, factor, found, advice):
+    """All vertices of the model lie 80 mm from its middle."""
+    np.savez(tmp_path / "scan.npz", vertices=factor * np.asarray(toy_model.mean))
+    with pytest.raises(ValueError, match=f"scan.npz: vertices: found {found} mm .*{advice}") as caught:
+        read_scan(tmp_path / "scan.npz", toy_model)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_a_small_or_large_face_is_none_the_less_one(toy_model, tmp_path, factor):
+    np.savez(tmp_path / "scan.npz", vertices=factor * np.asarray(toy_model.mean))
+    read_scan(tmp_path / "scan.npz", toy_model)
+
+
 def spoil(model, path, kind):
     vertices, triangles = np.asarray(model.mean).copy(), model.topology.triangles.copy()
     if kind == "nan":

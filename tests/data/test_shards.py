@@ -175,6 +175,52 @@ def test_damaged_records_are_bad_photos(folder, tmp_path):
     assert list(photos.bad()) == ["photos#train[9]"]
 
 
+class Named:
+    """Photos and people of these names; none is ever read."""
+
+    def __init__(self, people, photos=()):
+        self.people, self.persons, self._photos = people, len(people), photos
+
+    def __len__(self):
+        return len(self._photos)
+
+    def name(self, index):
+        return self._photos[index]
+
+    def fingerprint(self):
+        return "names"
+
+
+@pytest.mark.parametrize("people, photos, message", [
+    (["a", "a "], [], "person 'a ': expected a name of one line, without blanks at its ends"),
+    (["\ta"], [], r"person '\\ta': "), ([" "], [], "person ' ': "), ([""], [], "person '': "),
+    (["a\nb"], [], r"person 'a\\nb': "), (["a\n"], [], r"person 'a\\n': "), (["a\u2028b"], [], r"person 'a\\u2028b': "),
+    (["a\udcff"], [], r"'a\\udcff': expected a name in UTF-8"),
+    (["a"], ["a/1.png", "a/\udcfe.png"], r"'a/\\udcfe.png': expected a name in UTF-8")])
+def test_names_that_would_come_back_as_others_are_refused(tmp_path, people, photos, message):
+    with pytest.raises(ValueError, match=message) as refused:
+        build_shards(Named(people, photos), tmp_path / "out")
+    assert "\n" not in str(refused.value) and not (tmp_path / "out").exists()
+
+
+def test_names_come_back_as_they_are(folder, tmp_path):
+    (folder / "b").rename(folder / "b #1 ö")
+    build_shards(open_photos(f"folder:{folder}"), tmp_path / "out", SMALL, max_bad_fraction=0.1)
+    shards = open_photos(f"shards:{tmp_path}/out")
+    assert shards.people == ("a", "b #1 ö", "c") and shards.name(7) == "b #1 ö/08.png"
+
+
+def test_folders_may_have_a_number_sign_in_their_names(folder, tmp_path):
+    place = tmp_path / "take #2" / "out #3"
+    build_shards(open_photos(f"folder:{folder}"), place, SMALL, max_bad_fraction=0.1)
+    for kind in ("shards", "tfds"):
+        assert len(open_photos(f"{kind}:{place}")) == COUNT - 1
+        assert len(open_photos(f"{kind}:{place}#train[:5]")) == 5
+    write_data_set(tmp_path / "take #2", "lfw", [{"label": "Zoe", "image": grey(250, 250)}])
+    for split in ("", "#train"):
+        assert open_photos(f"tfds:lfw{tmp_path}/take #2{split}").people == ("Zoe",)
+
+
 def grey(height, width, level=90):
     file = io.BytesIO()
     Image.new("RGB", (width, height), (level, level, level)).save(file, "PNG")
@@ -196,6 +242,39 @@ def write_data_set(folder, name, examples, split="train"):
         name=split, shard_lengths=[len(examples)], num_bytes=1, filename_template=template)]))
     builder.info.write_to_directory(str(builder.data_path))
     return builder.data_path
+
+
+def write_labelled(folder, feature, labels):
+    """Grey photos with labels of a kind, as `tfds build` leaves them; nothing knows the data set by name."""
+    features = tfds.features.FeaturesDict({"image": tfds.features.Image(shape=(None, None, 3)), "label": feature})
+    folder.mkdir()
+    writer = ArrayRecordWriter(str(folder / "faces-train.array_record-00000-of-00001"), "group_size:1")
+    for label in labels:
+        writer.write(features.serialize_example(features.encode_example({"image": grey(40, 40), "label": label})))
+    writer.close()
+    info = tfds.core.DatasetInfo(features=features, builder=tfds.core.dataset_info.DatasetIdentity(
+        name="faces", version=tfds.core.Version("1.0.0"), data_dir=str(folder), module_name=""))
+    info.set_file_format("array_record")
+    template = tfds.core.ShardedFileTemplate(data_dir=folder, dataset_name="faces", split="train",
+                                             filetype_suffix="array_record")
+    info.set_splits(tfds.core.splits.SplitDict([tfds.core.SplitInfo(
+        name="train", shard_lengths=[len(labels)], num_bytes=1, filename_template=template)]))
+    info.write_to_directory(folder)
+
+
+@pytest.mark.parametrize("feature, labels, people", [
+    (np.int64, [7, 12, 7], ("12", "7")), (tfds.features.Text(), ["b", "a", "b"], ("a", "b")),
+    (tfds.features.ClassLabel(names=["y", "x"]), [1, 0, 1], ("y", "x"))])
+def test_a_label_is_the_person(tmp_path, feature, labels, people):
+    write_labelled(tmp_path / "faces", feature, labels)
+    source = open_photos(f"tfds:{tmp_path}/faces")
+    assert source.people == people and source.labels().tolist() == [1, 0, 1] and source.raw(1).person == 0
+
+
+def test_labels_that_name_nobody_are_refused(tmp_path):
+    write_labelled(tmp_path / "faces", np.float32, [0.5])
+    with pytest.raises(ValueError, match=r"label: found float.. of shape \(\), expected a text or a whole number"):
+        open_photos(f"tfds:{tmp_path}/faces")
 
 
 POINTS = np.random.default_rng(0).uniform(100, 350, (68, 2)).astype(np.float32)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sfm_jax.errors import BadInput
 from sfm_jax.networks import face_recognition
 from sfm_jax.networks.compact import CompactTrunk
 from sfm_jax.networks.resnet import ResNet
@@ -67,7 +68,7 @@ def test_size_is_as_published(name, size, head, published):
 
 
 def test_another_name_is_an_error():
-    with pytest.raises(ValueError, match="trunk: found 'resnet19', expected one of"):
+    with pytest.raises(BadInput, match="trunk: found 'resnet19', expected one of"):
         create_trunk("resnet19")
 
 

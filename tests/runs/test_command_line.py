@@ -1,6 +1,7 @@
 """The front door: exit codes and one-line errors of `python -m sfm_jax.main`, and a run on a folder of scans."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -63,11 +64,14 @@ def test_training_on_a_folder_of_scans(scans, tmp_path):
 
     more = tmp_path / "more"
     shutil.copytree(scans, more)
-    shutil.copytree(more / "people" / "person00", more / "people" / "newcomer")
+    moved = np.load(more / "people" / "person01" / "2.npz")["vertices"] + 1
+    np.savez(more / "people" / "person01" / "2.npz", vertices=moved)
     config = tmp_path / "run" / "config.json"
     config.write_text(config.read_text().replace(str(scans), str(more)))
     changed = run(*folder_arguments(more, tmp_path / "run"))
-    assert changed.returncode == 2 and "newcomer was absent and is " in changed.stderr, changed.stderr
+    assert changed.returncode == 2 and changed.stderr.count("\n") == 1, changed.stderr
+    told = re.search(r"person01 was (.*), 3 scans \((\w+)\) and is (.*), 3 scans \((\w+)\)", changed.stderr)
+    assert told[1] == told[3] and told[2] != told[4]
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
@@ -77,8 +81,10 @@ def test_training_on_a_folder_of_scans(scans, tmp_path):
     ([], "--config is missing"),
     (["--config=configs/stage1.py", "--config.sphere=round"], "sphere: found 'round', expected one of hard"),
     (["--config=configs/stage1.py", "--config.data.folder=/nowhere"], "/nowhere: no such folder"),
+    (["--config=configs/stage1.py", "--config.cpu_devices=2"], "config key 'cpu_devices' does not exist"),
+    (["--config=configs/stage2.py", "--config.cpu_devices=0"], "cpu_devices: found 0, expected 1 or more"),
     (["--config=configs/stage1.py", "--config.model=/nowhere.npz"], "/nowhere.npz: no such file"),
-    (["--config=configs/stage1.py", "--config.data.persons=100000"], "100400 people asked"),
+    (["--config=configs/stage1.py", "--config.data.persons=100000"], "persons: found 100000, expected at most"),
     (["--config=configs/stage1.py", "--config.data.heldout_persons=1"], "data.heldout_persons: found 1, expected 2"),
     (["--config=configs/stage1.py", "--config.data.heldout_scans_per_person=1"], "heldout_scans_per_person: found 1"),
 ])
@@ -90,10 +96,14 @@ def test_bad_input_is_one_line_and_writes_nothing(arguments, message, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("key", ("log_every", "save_every", "keep"))
-def test_a_period_of_nothing_is_told_in_one_line(scans, key, tmp_path):
-    refused = run(*folder_arguments(scans, tmp_path / "run", f"--config.{key}=0"))
-    assert refused.returncode == 2 and f"{key}: found 0, expected 1 or more" in refused.stderr, refused.stderr
+@pytest.mark.parametrize(("key", "value", "message"), [
+    ("steps", "-3", "found -3, expected 1 or more"), ("executor", "pmapp", "found 'pmapp', expected one of"),
+    ("optimiser.name", "adamm", "found 'adamm', expected one of"),
+    ("data.heldout_persons", "1", "found 1, expected 2 or more")])
+def test_what_a_run_cannot_begin_with_is_told_in_one_line(scans, key, value, message, tmp_path):
+    refused = run(*folder_arguments(scans, tmp_path / "run", f"--config.{key}={value}"))
+    assert refused.returncode == 2 and refused.stderr.strip().count("\n") == 0, refused.stderr
+    assert f"{key}: {message}" in refused.stderr
 
 
 def test_a_gaussian_run_leaves_a_gaussian_model(scans, tmp_path):

@@ -89,6 +89,8 @@ def test_labels_that_are_hidden_have_no_influence(plain):
     ({"data__identity_share": 1.5}, "data.identity_share: found 1.5"),
     ({"sphere": "cube"}, "sphere: found 'cube'"),
     ({"trunk": "vgg"}, "trunk: found 'vgg'"),
+    ({"precision": "bf16"}, "precision: found 'bf16', expected one of float32, bfloat16"),
+    ({"image_size": 34}, "image_size: found 34 x 34 pixels, expected multiples of 4"),
     ({"perceptual": "vgg"}, "perceptual: found 'vgg'"),
     ({"data__identity": "folder:/nowhere"}, "/nowhere: no such folder"),
     ({"data__identity": "photos"}, "found 'photos', expected one of folder:PLACE"),

@@ -102,6 +102,7 @@ def test_a_config_that_is_none_is_refused(tmp_path, content):
 
 
 def test_a_run_goes_on_with_the_data_it_began_with(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
     began = {"Ann": "learned from", "Bob": "held out", "basis": "12ab"}
     for _ in range(2):
         keep_sources(tmp_path, began)
@@ -113,7 +114,7 @@ def test_a_run_goes_on_with_the_data_it_began_with(tmp_path):
         keep_sources(tmp_path, {"Ann": "learned from", "Bob": "learned from", "Cy": "held out"})
     with pytest.raises(ValueError, match=r"Dora4 was absent and is held out and 4 more; choose"):
         keep_sources(tmp_path, began | {f"Dora{number}": "held out" for number in range(9)})
-    for text in ("[", "[]", "\x00"):
+    for text in ("[", "[" * 100_000, "[]", "\x00"):
         (tmp_path / "sources.json").write_text(text)
         with pytest.raises(ValueError, match="sources.json: not readable; remove"):
             keep_sources(tmp_path, began)

@@ -15,10 +15,11 @@ import pytest
 import toy_regression
 from toy_regression import SplitRegression, ToyRegression, config
 
+from sfm_jax.errors import BadInput
 from sfm_jax.training import parallel
 from sfm_jax.training.logbook import read_metrics
 from sfm_jax.training.loop import train
-from sfm_jax.training.workdir import open_workdir
+from sfm_jax.training.workdir import keep_sources, open_workdir
 
 ROOT = Path(__file__).parents[2]
 STEPS = 20
@@ -76,12 +77,16 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, uninterrupted, firs
     assert sorted(asked)[1:] == list(range(6, STEPS))  # [0] shows the shapes; step 6 was the last save
     assert_same_run(resumed, uninterrupted)
     assert_same_history(read_metrics(tmp_path / "metrics.jsonl"), uninterrupted.history)
+    file = json.loads((tmp_path / "seconds.json").read_text())
+    assert file["timed_steps"] == 5 + (STEPS - 6) - 1 and file["train_seconds"] > file["timed_seconds"] > 0
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path, uninterrupted):
     train(SplitRegression(), config(steps=STEPS), tmp_path)
     again = train(SplitRegression(), config(steps=STEPS), tmp_path)
-    assert again.step == STEPS and not again.preempted and again.steps_per_second == 0
+    assert again.step == STEPS and not again.preempted
+    saved = json.loads((tmp_path / "seconds.json").read_text())
+    assert again.train_seconds == saved["train_seconds"] > again.compile_seconds == saved["compile_seconds"] > 0
     assert_same_run(again, uninterrupted)
 
 
@@ -175,6 +180,7 @@ def test_a_run_compiles_its_step_once(tmp_path, caplog, executor, name, times):
 
 def test_a_workdir_of_another_config_is_refused(tmp_path):
     workdir = open_workdir(tmp_path / "run", config())
+    (workdir / "checkpoints").mkdir()
     other = config(seed=3, executor="shard_map", optimiser__learning_rate=0.5)
     with pytest.raises(ValueError) as refused:
         open_workdir(workdir, other, free_keys=frozenset({"executor"}))
@@ -183,6 +189,24 @@ def test_a_workdir_of_another_config_is_refused(tmp_path):
     assert "seed is 0 there and 3 here" in message
     assert "optimiser.learning_rate is 0.05 there and 0.5 here" in message and "executor" not in message
     assert open_workdir(workdir, config()) == workdir
+
+
+@pytest.mark.parametrize("key", ["steps", "log_every", "save_every", "keep"])
+def test_a_period_of_nothing_is_refused(tmp_path, key):
+    with pytest.raises(BadInput, match=f"^{key}: found 0, expected 1 or more$"):
+        train(ToyRegression(), config(**{key: 0}), tmp_path)
+
+
+def test_a_run_that_was_refused_has_not_taken_its_folder(tmp_path):
+    """Nothing of it is there but what it claimed the folder with."""
+    workdir = open_workdir(tmp_path / "run", config(batch_size=0))
+    keep_sources(workdir, {"Ann": "held out"})
+    assert open_workdir(workdir, config(batch_size=8)) == workdir
+    assert [entry.name for entry in workdir.iterdir()] == ["config.json"]
+    assert json.loads((workdir / "config.json").read_text())["batch_size"] == 8
+    for sources in ({"Ann": "held out"}, {"Bob": "held out"}):
+        keep_sources(workdir, sources)
+        assert json.loads((workdir / "sources.json").read_text()) == sources
 
 
 def test_a_folder_with_other_things_is_refused(tmp_path):

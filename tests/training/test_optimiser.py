@@ -7,6 +7,7 @@ import optax
 import pytest
 from toy_regression import ToyRegression, config
 
+from sfm_jax.errors import BadInput
 from sfm_jax.training.loop import prepare
 from sfm_jax.training.optimiser import create_optimiser, learning_rate
 
@@ -113,11 +114,12 @@ def test_step_with_warm_up(warmup):
 
 
 @pytest.mark.parametrize("changes, message", [
+    (dict(learning_rate=-1.0), "optimiser.learning_rate: found -1.0, expected a number above 0"),
     (dict(name="adagrad"), "optimiser.name: found 'adagrad', expected one of adam, adamw, sgd"),
     (dict(schedule="linear"), "optimiser.schedule: found 'linear', expected one of constant, cosine, step"),
     (dict(multipliers={"basis": 2.0}), "optimiser.multipliers.basis: no such group, expected one of bias, weights")])
 def test_unknown_names_are_refused(changes, message):
-    with pytest.raises(ValueError, match=f"^{message}$"):
+    with pytest.raises(BadInput, match=f"^{message}$"):
         create_optimiser(settings(**changes), 10, LABELS)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from toy_regression import ToyRegression, config
 
+from sfm_jax.errors import BadInput
 from sfm_jax.training import loop
 from sfm_jax.training.parallel import (
     AXIS,
@@ -133,7 +134,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(four_devices):
 
 
 def test_an_unknown_executor_is_refused():
-    with pytest.raises(ValueError, match="executor: found 'pjit', expected one of pmap, shard_map"):
+    with pytest.raises(BadInput, match="executor: found 'pjit', expected one of pmap, shard_map"):
         create_executor("pjit", lambda train, batch: (train, {}), {})
 
 
