@@ -44,9 +44,9 @@ def fuzz(name: str, place: Path, seconds: int, seed: int) -> None:
         sys.exit("hostile_input: needs Atheris: pip install atheris")
     with atheris.instrument_imports(include=["sfm_jax"]):
         reader = readers()[name]()
-    folder, corpus = place / "files", place / "corpus"
-    names = [file for file in reader.files if file not in reader.fixed]
-    sow(reader, names, folder, corpus)
+        folder, corpus = place / "files", place / "corpus"
+        names = [file for file in reader.files if file not in reader.fixed]
+        sow(reader, names, folder, corpus)  # many readers import what they need where they read
     rest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY,) * 2)

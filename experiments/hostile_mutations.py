@@ -14,9 +14,6 @@ import zlib
 
 import numpy as np
 
-from sfm_jax.mat_files import load_mat5
-from sfm_jax.morphable.formats.safe_pickle import load_pickle
-
 INTEGERS = (0, 1, 2, 3, 68, 127, 128, 255, 65535, 2**31 - 1, 2**31, 2**32 - 1, 10**12, 2**63 - 1, 2**63, 2**64 - 1)
 WORDS = (b"", b"-1", b"0", b"1", b"2", b"99999999", b"1000000000000", b"-1000000000000", b"9" * 40, b"9" * 5000,
          b"1e400", b"nan", b"-inf", b"1.5", b"0x10", b"\xff\xfe", b"\x00", b"null", b"true", b"{}", b"[]", b"[" * 20000,
@@ -203,6 +200,8 @@ def matlab(data: bytes, rng: random.Random) -> bytes:
     """A variable of a .mat is another, or a bomb; or bytes of what is compressed."""
     import scipy.io
 
+    from sfm_jax.mat_files import load_mat5
+
     try:
         # By our own reader: SciPy's dies of what is damaged, and what comes here has been damaged before.
         variables = load_mat5(data)
@@ -239,6 +238,8 @@ def pickled(data: bytes, rng: random.Random) -> bytes:
 
 def arrays_pickled(data: bytes, rng: random.Random) -> bytes:
     """An array of a pickled dict is another."""
+    from sfm_jax.morphable.formats.safe_pickle import load_pickle
+
     try:
         values = load_pickle("seed", data)  # damaged before, Python's would do what it says
         name = rng.choice(sorted(values))

@@ -67,7 +67,10 @@ def readers() -> dict[str, Callable[[], Reader]]:
         "packed networks": lambda: Reader(
             {"a.npz": s.npz(**{"format": "f", "params/a/kernel": s.face().mean, "config": "{}"})}, read_packed_, npz),
         "metrics, config of a run": lambda: Reader(
-            {"config.json": b'{"a": {"b": 1}, "c": "x"}', "metrics.jsonl": b'{"step": 1, "loss": 2}\n{"step": 2}\n'},
+            {"config.json": b'{"a": {"b": 1}, "c": "x"}', "metrics.jsonl": b'{"step": 1, "loss": 2}\n{"step": 2}\n',
+             "sources.json": b'{"basis": "12ab", "Ann": "held out"}',
+             "seconds.json": b'{"seconds": 9, "train_seconds": 8, "compile_seconds": 1, "timed_steps": 2, '
+                             b'"timed_seconds": 7.5}'},
             read_run, tree),
         "config strings": lambda: Reader(
             {NO_FILE: b"--config=configs/stage2.py\n--config.steps=3\n--config.optimiser.name=adam\n--workdir=runs/a"},
@@ -174,11 +177,16 @@ def read_packed_(path):
 def read_run(path):
     from ml_collections import ConfigDict
 
+    from sfm_jax.training.clock import Clock
     from sfm_jax.training.logbook import read_metrics
-    from sfm_jax.training.workdir import open_workdir
+    from sfm_jax.training.workdir import changed_sources, open_workdir
 
     if path.name == "config.json":
         open_workdir(path.parent, ConfigDict({"a": {"b": 1}, "c": "x"}))
+    elif path.name == "sources.json":
+        changed_sources(path.parent, {"basis": "34cd"})
+    elif path.name == "seconds.json":
+        Clock(path.parent, 1, 0.0).times(2)
     else:
         [line["step"] for line in read_metrics(path)]
 
