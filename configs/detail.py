@@ -6,7 +6,7 @@ training sees, and --config.loss.true_normals=0 does without: then the photo its
 
     python -m sfm_jax.main --config=configs/detail.py --workdir=runs/detail
 
-It takes about a quarter of an hour on two CPU cores and writes report.html, report.json and, for some photos,
+It takes about half an hour on two CPU cores and writes report.html, report.json and, for some photos,
 detail/NUMBER/ with the displacement map, a normal map, the mesh and a turntable. Coarse faces are those of the network
 that comes with the package, whose training knew the first 5400 people. Any finished run on photos can be the coarse
 one: --config.coarse=runs/detail_coarse, with its own data.persons. Your own photos: --config.data.all=folder:photos;

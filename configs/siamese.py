@@ -1,7 +1,7 @@
 """The Siamese network: pairs of photos, of one person or of two, whose shapes are to say which.
 
-After Luo, Tu and Xie 2019 (arXiv 1905.06505). A batch is pairs of photos, half of them of one person in two poses:
-their shape codes are to meet, those of two people to part.
+After Luo, Tu and Xie 2019 (arXiv 1905.06505). A batch is pairs of photos, three quarters of them of one person, most
+of these in two poses: their shape codes are to meet, those of two people to part.
 
     python -m sfm_jax.main --config=configs/siamese.py --workdir=runs/siamese
 

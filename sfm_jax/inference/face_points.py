@@ -90,8 +90,8 @@ class FaceDetector:
     def faces(self, image: UInt8[np.ndarray, "H W 3"], closest: int = 3) -> list[DetectedFace]:
         """The faces of a photo, the largest first; an empty list if there are none.
 
-        Looks at the whole, then into tiles of half its side, and so on, `closest` times at most, as long as nothing
-        is found or a closer look finds more: 3 times for faces down to about 1/40 of the photo, 0 is the fastest.
+        Looks at the whole, then into tiles of half its side, and so on to 1 / 2^closest of the shorter side, as long as
+        nothing is found or a closer look finds more: 3 for faces down to about 1/40 of the photo, 0 is the fastest.
         Heads may be turned in the picture by any angle.
 
         Raises:

@@ -20,6 +20,7 @@ from sfm_jax.inference.texture import Texturer
 
 SMOOTHING = 0.05  # seconds: standard deviation of the Gaussian over time
 SHOWN_SIDE, MOST_SHOWN = 640, 600  # pixels; frames of the overlay
+CODECS = ("libx264", "libopenh264", "mpeg4")  # of the overlay: the first that there is
 PER_FRAME = ("expression", "light", "rotation", "pose_degrees", "camera", "landmarks68_px", "face_box", "presence",
              "score")
 
@@ -120,15 +121,17 @@ def best_frame(video: VideoFaces) -> int:
 
 
 def write_overlay(path: Path, frames: Iterator[UInt8[np.ndarray, "H W 3"]], video: VideoFaces) -> None:
-    """An MPEG-4 video of the frames with the shape over each, at most MOST_SHOWN of them."""
+    """A video of the frames with the shape over each, at most MOST_SHOWN of them; H.264, which browsers play, where
+    PyAV's build has it."""
     import av
 
-    with av.open(str(path), "w") as container:
+    codec = next(name for name in CODECS if name in av.codecs_available)
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
         stream = None
         for image, face, there in zip(frames, video.faces[:MOST_SHOWN], video.found, strict=False):
             shown = result_files.laid_over(image, face if there else None, SHOWN_SIDE)
             if stream is None:
-                stream = container.add_stream("mpeg4", rate=_rate(video.fps))
+                stream = container.add_stream(codec, rate=_rate(video.fps))
                 stream.width, stream.height, stream.pix_fmt = shown.shape[1], shown.shape[0], "yuv420p"
                 stream.bit_rate = 4_000_000
             for packet in stream.encode(av.VideoFrame.from_ndarray(shown, format="rgb24")):
@@ -138,7 +141,7 @@ def write_overlay(path: Path, frames: Iterator[UInt8[np.ndarray, "H W 3"]], vide
 
 
 def _rate(fps):
-    """Frames a second that MPEG-4 can say."""
+    """Frames a second that an MP4 can say."""
     return fractions.Fraction(min(max(fps, 0.1), 240)).limit_denominator(1001)
 
 

@@ -64,10 +64,12 @@ def load_default(detail: int = 0) -> MorphableModel:
         fine = refine @ columns.transpose(1, 0, 2).reshape(control, -1)
         return np.ascontiguousarray(fine.reshape(count, -1, 3).transpose(1, 0, 2))
 
+    identity = refined(arrays["identity_control"])
     return MorphableModel(
         mean=jnp.asarray(refined(arrays["mean_control"])[0]),
-        identity_basis=jnp.asarray(refined(arrays["identity_control"])),
-        identity_sigma=jnp.asarray(arrays["identity_sigma"], jnp.float32),
+        identity_basis=jnp.asarray(identity),
+        # Of all vertices: the asset's own deviations weigh the face more, by which the components were found.
+        identity_sigma=jnp.asarray(np.sqrt(np.mean(np.sum(identity**2, -1), -1))),
         expression_basis=jnp.asarray(refined(arrays["expression_control"])),
         albedo_mean=jnp.asarray(arrays["albedo_mean"][:count], jnp.float32),
         albedo_basis=jnp.asarray(arrays["albedo_basis"][:, :count], jnp.float32),

@@ -126,6 +126,9 @@ def test_files_of_a_video(tmp_path, reconstructor, film, faces, face):
             np.testing.assert_allclose(text[name], expected, atol=1e-4)
         assert params["found"].tolist() == faces.found.tolist() == text["found"]
         assert float(params["fps"]) == 25 and params["identity"].ndim == 1 and len(params["vertices"]) == 3642
+    with av.open(str(folder / "overlay.mp4")) as container:  # as browsers play it
+        stream, = container.streams.video
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
     fps, shown = read_frames(folder / "overlay.mp4")
     shown = list(shown)
     assert fps == 25 and len(shown) == frames and shown[0].shape == face.shape
