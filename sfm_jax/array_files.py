@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 SMALL, RATIO = 1 << 28, 100  # bytes
+_STARTS = b"\x93NUMPY", b"PK\3\4", b"PK\5\6"  # of a .npy, of an .npz and of an empty one
 _LONGEST = 1e12
 _LARGEST_INTEGER = 2.0**53  # that floating point has without gaps
 
@@ -20,13 +21,18 @@ def read_npz(path: str | os.PathLike, keys: Collection[str] | None = None) -> di
     """The arrays of an npz, of `keys` those that it has, or of a .npy as {"": array}.
 
     Raises:
-      ValueError: one line that names the file: none there, damaged, pickled objects in it, larger than it can be.
+      ValueError: one line that names the file: none there, of another format, damaged, pickled objects in it, larger
+        than it can be.
     """
     kind = "npy" if str(path).lower().endswith(".npy") else "npz"
     try:
         with open(path, "rb") as file:
             if zipfile.is_zipfile(file):
                 check_expansion(sum(entry.file_size for entry in zipfile.ZipFile(file).infolist()), path)
+            file.seek(0)
+            start = file.read(len(_STARTS[0]))
+            if start and not start.startswith(_STARTS):
+                raise ValueError(f"it is no {kind} file, but one of another format")
             file.seek(0)
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):

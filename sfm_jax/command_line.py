@@ -5,9 +5,17 @@ import os
 import sys
 from pathlib import Path
 
+OTHER_FORMATS = "models of other formats: python -m sfm_jax.convert IN MODEL.npz"
+
 
 class Parser(argparse.ArgumentParser):
-    """ValueError for a command line that is not understood, where argparse would print its usage and exit."""
+    """ValueError for a command line that is not understood, where argparse would print its usage and exit.
+
+    Options are written out: a mistyped one is not taken for a longer one that begins alike.
+    """
+
+    def __init__(self, **settings):
+        super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message):
         raise ValueError(message)

@@ -12,6 +12,7 @@ Exit code 0: written; 2: bad input, one line says what.
 import argparse
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,8 @@ OPTIONS = {
 }
 
 SUFFIXES = (".npz", ".bin", ".glb", "")  # of OUT
+LIST = "sfm_jax_convert.txt"  # in a folder of OBJs: their names, one a line
+IBUG = 68  # landmarks, in an order that says what they are
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -70,6 +73,9 @@ def convert(arguments: argparse.Namespace) -> None:
             print(f"with {key}: {value}")
         model = load_face_model(source, kind, **options)
     if arguments.identities is not None:
+        if arguments.identities > len(model.identity_basis):
+            raise ValueError(f"--identities: found {arguments.identities}, expected at most the "
+                             f"{len(model.identity_basis)} of {source}")
         model = model.replace(identity_basis=model.identity_basis[:arguments.identities],
                               identity_sigma=model.identity_sigma[:arguments.identities])
     print(f"{source}: {kind}\n{describe(model)}")
@@ -79,17 +85,19 @@ def convert(arguments: argparse.Namespace) -> None:
 
 def describe(model) -> str:
     """What a model has, a line each, and a last line with what it has not."""
+    from sfm_jax.morphable.formats.assemble import rms
+
     t, mean = model.topology, np.asarray(model.mean)
     width, height, depth = np.ptp(mean, axis=0)
     size = f"millimetres, {width:.0f} wide, {height:.0f} high, {depth:.0f} deep"
-    if len(t.landmarks):
+    if len(t.landmarks) == IBUG:
         size += f"; outer corners of the eyes {np.linalg.norm(mean[t.landmarks[36]] - mean[t.landmarks[45]]):.1f} apart"
-    sigma = np.asarray(model.identity_sigma)
+    spread = rms(np.asarray(model.identity_basis))
     names = ", ".join(model.expression_names[:4]) + (", .." if len(model.expression_names) > 4 else "")
     lines = {"name": model.name, "source": model.source, "licence": model.licence, "units": size,
              "vertices": f"{len(mean)}, in {len(t.triangles)} triangles"}
     found = {
-        "identities": f"{len(sigma)}, rms {sigma.max():.2f} to {sigma.min():.2f} mm" if len(sigma) else "",
+        "identities": f"{len(spread)}, rms {spread.max():.2f} to {spread.min():.2f} mm" if len(spread) else "",
         "expressions": f"{len(model.expression_basis)}, {model.expression_kind}: {names}" if names else "",
         "albedo": f"{len(model.albedo_basis)} components" if _varies(model.albedo_mean) else "",
         "landmarks": f"{len(t.landmarks)}" if len(t.landmarks) else "",
@@ -121,7 +129,11 @@ def write(target: Path, model) -> list[str]:
 
 
 def write_glb_model(target: Path, model) -> list[str]:
-    """One mesh with morph targets "identity 1", .. and the expressions by name; what is left out."""
+    """One mesh with morph targets "identity 1", .. and the expressions by name; what is left out.
+
+    Raises:
+      ValueError: expressions of one name, or named as identities are.
+    """
     from sfm_jax.inference.export import write_glb
     from sfm_jax.inference.glb import split_seams
     from sfm_jax.morphable.formats.files import write_bytes
@@ -129,6 +141,10 @@ def write_glb_model(target: Path, model) -> list[str]:
 
     t = model.topology
     has_uv = len(t.uv) > 0
+    _check_names(target, model.expression_names, model.expression_names)
+    for name in model.expression_names:
+        if name.startswith(IDENTITY):
+            raise ValueError(f"{target}: expression {name!r}: would be taken for an identity, expected another name")
     moves = {f"{IDENTITY}{i + 1}": offsets for i, offsets in enumerate(np.asarray(model.identity_basis))}
     moves |= dict(zip(model.expression_names, np.asarray(model.expression_basis), strict=True))
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
@@ -145,7 +161,9 @@ def write_glb_model(target: Path, model) -> list[str]:
         left_out.append(f"{lost} vertices of no triangle")
     for key in ("landmarks", "contour_lines"):
         places = getattr(t, key)
-        if np.isin(places, rows).all():
+        if key == "landmarks" and len(places) not in (0, IBUG):
+            left_out.append(f"{len(places)} landmarks, which are not iBUG's {IBUG}")
+        elif np.isin(places, rows).all():
             extras[key] = np.searchsorted(rows, places).tolist()
         else:
             left_out.append(f"{key.replace('_', ' ')}, which are in no triangle")
@@ -154,25 +172,44 @@ def write_glb_model(target: Path, model) -> list[str]:
 
 
 def write_objs(target: Path, model) -> list[str]:
-    """A folder with mean.obj, identity_001.obj .. and expression_NAME.obj, each component at one; what is left out."""
+    """A folder with mean.obj, identity_001.obj .. and expression_NAME.obj, each component at one; what is left out.
+
+    Of what is there before only the files that an earlier run wrote down in LIST are replaced or removed.
+
+    Raises:
+      ValueError: the folder cannot be made, another's file is in the way, or expressions would be one file.
+    """
     from sfm_jax.inference.export import write_obj
 
     t, mean = model.topology, np.asarray(model.mean)
-    shapes = {"mean": mean}
-    shapes |= {f"identity_{i + 1:03d}": mean + move for i, move in enumerate(np.asarray(model.identity_basis))}
-    shapes |= {f"expression_{name}".replace("/", "_"): mean + move
-               for name, move in zip(model.expression_names, np.asarray(model.expression_basis), strict=True)}
+    names = [f"expression_{name}.obj".replace("/", "_") for name in model.expression_names]
+    _check_names(target, model.expression_names, names)
+    shapes = {"mean.obj": mean}
+    shapes |= {f"identity_{i + 1:03d}.obj": mean + move for i, move in enumerate(np.asarray(model.identity_basis))}
+    shapes |= {name: mean + move for name, move in zip(names, np.asarray(model.expression_basis), strict=True)}
     try:
         target.mkdir(exist_ok=True)
     except OSError as error:
         raise ValueError(f"{target}: cannot be made a folder ({error.strerror})") from None
-    for path in target.glob("*.obj"):  # of a model with more components
-        if path.stem.startswith(("identity_", "expression_")) and path.stem not in shapes:
-            path.unlink()
+    own = (target / LIST).read_text("utf-8", "replace").splitlines() if (target / LIST).is_file() else []
+    there = {path.name for path in target.iterdir()}
+    if others := sorted(there & set(shapes) - set(own)):
+        raise ValueError(f"{target / others[0]}: is in the way, expected nothing or what an earlier run wrote")
+    for name in there & set(own) - set(shapes):  # of a model with more components
+        (target / name).unlink()
+    (target / LIST).write_text("\n".join(shapes) + "\n", "utf-8")
     for name, vertices in shapes.items():
-        write_obj(target / f"{name}.obj", vertices, t.triangles, uv=t.uv if len(t.uv) else None,
+        write_obj(target / name, vertices, t.triangles, uv=t.uv if len(t.uv) else None,
                   uv_triangles=t.uv_triangles if len(t.uv) else None)
     return ["albedo, landmarks, contour lines, regions and symmetry"]
+
+
+def _check_names(target: Path, names: Sequence[str], written: Sequence[str]) -> None:
+    """ValueError if expressions would be written under one name, where one would replace the other."""
+    alike = [name for name, own in zip(names, written, strict=True) if written.count(own) > 1]
+    if alike:
+        raise ValueError(f"{target}: expressions {', '.join(map(repr, alike))}: found more than one that would be "
+                         "written under the same name, expected names that differ")
 
 
 def _parser():

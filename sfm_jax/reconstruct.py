@@ -20,7 +20,7 @@ import sys
 import types
 from pathlib import Path
 
-from sfm_jax.command_line import Parser, refuse, writable
+from sfm_jax.command_line import OTHER_FORMATS, Parser, refuse, writable
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 NO_FACE = "no face found"
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         write_page(out / "index.html", entries)
     except OSError as error:
         return refuse(error)
-    print(f"{out / 'index.html'}: {sum(len(entry.faces) for entry in entries)} faces")
+    _say(f"{out / 'index.html'}: {sum(len(entry.faces) for entry in entries)} faces")
     return code
 
 
@@ -130,10 +130,9 @@ class _Worker:
     def __init__(self, out, options):
         from sfm_jax.inference.reconstruction import Reconstructor
         from sfm_jax.inference.texture import Texturer
-        from sfm_jax.morphable.model import MorphableModel
 
         self._detailer = _detailer(options.model) if options.detail else None
-        model = None if options.model == "default" else MorphableModel.load(options.model)
+        model = None if options.model == "default" else _model(options.model)
         self._level = 0 if model is not None else LEVEL if options.level is None else options.level
         self._out, self._options = out, options
         try:
@@ -187,8 +186,7 @@ class _Worker:
         if not faces:
             print(f"sfm_jax: {source}: {NO_FACE}", file=sys.stderr)
             return Entry(str(source), problem=NO_FACE), 3
-        line = f"{source}: {', '.join(str(self._out / face) for face in faces)}"
-        print(line.encode(errors="backslashreplace").decode())  # names of files may be no UTF-8
+        _say(f"{source}: {', '.join(str(self._out / face) for face in faces)}")
         return Entry(str(source), faces), 0
 
     def _photo(self, source, name):
@@ -215,6 +213,15 @@ class _Worker:
         return [f"{name}_1"]
 
 
+def _model(path):
+    from sfm_jax.morphable.model import MorphableModel
+
+    try:
+        return MorphableModel.load(path)
+    except ValueError as error:
+        raise ValueError(f"--model: {error}; {OTHER_FORMATS}") from None
+
+
 def _detailer(model):
     from sfm_jax.inference.default_detail import load_default_detail
     from sfm_jax.inference.photo_detail import PhotoDetailer
@@ -222,6 +229,10 @@ def _detailer(model):
     if model != "default":
         raise ValueError(f"--detail: found --model={model}, expected the embedded face model, whose detail is learned")
     return PhotoDetailer(*load_default_detail())
+
+
+def _say(line):
+    print(line.encode(errors="backslashreplace").decode())  # names of files may be no UTF-8
 
 
 def _is_video(source):

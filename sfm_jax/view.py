@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         check_port(arguments.port)
         subject = open_subject(arguments.subject)
         viewer = Viewer(subject, arguments.port)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         return refuse(error)
     address = f"http://{HOST}:{arguments.port}"
     print(f"{subject.name}: {address} (Ctrl-C ends it)", flush=True)

@@ -1,12 +1,15 @@
+import dataclasses
 import json
 
 import numpy as np
 import pytest
+import toy
 from small_face import faces, random_codes, small_face, write_obj
 
 from sfm_jax import convert
 from sfm_jax.morphable.formats import load_face_model
 from sfm_jax.morphable.formats.eos import save_eos
+from sfm_jax.morphable.formats.obj import read_mesh
 from sfm_jax.morphable.model import MorphableModel
 
 
@@ -38,9 +41,60 @@ def test_a_folder_of_objs(face, tmp_path):
     face.model.save(tmp_path / "face.npz")
     assert run(tmp_path / "face.npz", tmp_path / "objs", "--identities=2") == 0
     names = ["expression_jawOpen", "expression_mouthSmileLeft", "identity_001", "identity_002", "mean"]
-    assert sorted(path.name for path in (tmp_path / "objs").iterdir()) == [f"{name}.obj" for name in names]
+    assert sorted(path.stem for path in (tmp_path / "objs").glob("*.obj")) == names
     model = load_face_model(tmp_path / "objs")
     assert len(model.identity_basis) == 4 and len(model.topology.uv) == len(face.model.topology.uv)
+
+
+def test_of_a_folder_only_what_was_written_before_is_replaced(tmp_path, capsys):
+    objs, model = tmp_path / "objs", toy.model()
+    model.save(tmp_path / "toy.npz")
+    objs.mkdir()
+    mine = {"identity_of_anna.obj", "expression_smile_scan.obj", "identity_007.obj"}
+    for name in mine:
+        (objs / name).write_text("mine")
+    assert run(tmp_path / "toy.npz", objs) == 0
+    model.replace(mean=model.mean + 1, expression_basis=model.expression_basis[:1],
+                  expression_names=("unit0",)).save(tmp_path / "toy.npz")
+    assert run(tmp_path / "toy.npz", objs, "--identities=2") == 0
+    written = {"mean.obj", "identity_001.obj", "identity_002.obj", "expression_unit0.obj"}
+    assert {path.name for path in objs.iterdir()} == mine | written | {"sfm_jax_convert.txt"}
+    assert {path.name for path in objs.iterdir() if path.read_text() == "mine"} == mine
+    np.testing.assert_allclose(read_mesh(objs / "mean.obj").vertices, model.mean + 1, atol=1e-4)
+    (objs / "sfm_jax_convert.txt").unlink()
+    (objs / "mean.obj").write_text("mine")
+    assert run(tmp_path / "toy.npz", objs) == 2
+    assert "objs/expression_unit0.obj: is in the way, expected nothing or what" in capsys.readouterr().err
+    assert (objs / "mean.obj").read_text() == "mine"
+
+
+@pytest.mark.parametrize(("names", "target", "message"), [
+    (("x", "y", "x"), "out.glb", "out.glb: expressions 'x', 'x': found more than one"),
+    (("a/b", "y", "a_b"), "out", "out: expressions 'a/b', 'a_b': found more than one"),
+    (("x", "identity 1", "y"), "out.glb", "out.glb: expression 'identity 1': would be taken for an identity")])
+def test_expressions_that_would_replace_others_are_refused(tmp_path, capsys, names, target, message):
+    toy.model().replace(expression_names=names).save(tmp_path / "toy.npz")
+    assert run(tmp_path / "toy.npz", tmp_path / target) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / target).exists()
+
+
+def test_a_model_with_other_landmarks_than_ibugs(face, tmp_path, capsys):
+    topology = dataclasses.replace(face.model.topology, landmarks=face.model.topology.landmarks[17:37])
+    face.model.replace(topology=topology).save(tmp_path / "face.npz")
+    assert run(tmp_path / "face.npz", tmp_path / "face.glb") == 0
+    out = capsys.readouterr().out
+    assert "landmarks    20\n" in out and "20 landmarks, which are not iBUG's 68" in out
+    assert len(load_face_model(tmp_path / "face.glb").topology.landmarks) == 0
+
+
+def test_what_is_said_of_identities_is_measured_on_their_vertices(tmp_path, capsys):
+    model = toy.model()
+    model.save(tmp_path / "toy.npz")
+    assert run(tmp_path / "toy.npz", tmp_path / "out.npz") == 0
+    spread = [np.sqrt(np.mean([x**2 + y**2 + z**2 for x, y, z in move])) for move in model.identity_basis]
+    assert f"identities   6, rms {max(spread):.2f} to {min(spread):.2f} mm" in capsys.readouterr().out
 
 
 def test_companions_of_the_surrey_model_are_found_beside_it(face, tmp_path, capsys):
@@ -72,6 +126,7 @@ def test_keys_and_units_of_an_npz(face, tmp_path):
     (["in.npz", "out.npz", "--uv=a.obj"], "in.npz: format 'npz' has no option 'uv'"),
     (["in.npz", "out.npz", "--format=maya"], "format: found 'maya', expected one of"),
     (["in.npz", "out.npz", "--identities=-1"], "--identities: found -1, expected 1 or more"),
+    (["default", "out.npz", "--identities=500"], "--identities: found 500, expected at most the 120 of default"),
     (["default", "out.npz", "--unit=m"], "--unit: found with the embedded model, expected with a file"),
     (["in.npz", "out.npz", "--identities=many"], "invalid int value: 'many'"),
     (["in.npz", "out.npz"], "in.npz: key 'mean' is missing, found x"),

@@ -166,6 +166,13 @@ def test_faces_that_cannot_be_are_refused(tmp_path, changes, key):
         open_subject(str(write_face(tmp_path / "face", **changes)))
 
 
+def test_a_face_that_was_left_half_written_is_none(tmp_path):
+    """As after a kill: the name of a temporary folder begins with a dot."""
+    for name in ("a", ".b.123.partial"):
+        write_face(tmp_path / name)
+    assert [face.name for face in open_subject(str(tmp_path)).faces] == ["a"]
+
+
 def test_faces_of_different_models_are_refused(tmp_path):
     write_face(tmp_path / "a")
     write_face(tmp_path / "b", detail=1)
@@ -208,6 +215,11 @@ def test_bad_input_is_one_line(tmp_path, capsys):
     assert "text.npz: not a readable npz" in refusal(capsys, str(tmp_path / "text.npz"))
     np.savez(tmp_path / "other.npz", a=1)
     assert "other.npz: key 'format'" in refusal(capsys, str(tmp_path / "other.npz"))
+    (tmp_path / "face.glb").write_bytes(b"glTF\2\0\0\0")
+    line = refusal(capsys, str(tmp_path / "face.glb"))
+    assert "it is no npz file, but one of another format" in line and "unsafe" not in line
+    assert "python -m sfm_jax.convert IN MODEL.npz" in line
+    assert "File name too long" in refusal(capsys, "x" * 300)
     assert "--port" in refusal(capsys, "--port", "many")
     assert "found 70000, expected 1 to 65535" in refusal(capsys, "--port", "70000")
     assert "--prot" in refusal(capsys, "--prot", "8080")
@@ -304,6 +316,27 @@ def test_beside_a_run_stands_the_same_person_in_its_base_model(tmp_path):
         np.testing.assert_allclose(shown(viewer, tmp_path), best, atol=1e-3)
     finally:
         viewer.stop()
+
+
+def test_a_model_of_one_person_is_shown(tmp_path):
+    pytest.importorskip("viser")
+    from sfm_jax.viewer.app import Viewer
+
+    model = toy.model()
+    model = model.replace(identity_basis=model.identity_basis[:0], identity_sigma=model.identity_sigma[:0])
+    model.save(tmp_path / "one.npz")
+    expression = np.eye(len(model.expression_basis), dtype=np.float32)[1]
+    write_face(tmp_path / "face", model=str(tmp_path / "one.npz"), identity=np.zeros(0), expression=expression,
+               albedo=np.zeros(2))
+    mean = np.asarray(model.mean)
+    centre = (mean.min(0) + mean.max(0)) / 2
+    for subject, vertices in (("one.npz", mean), ("face", mean + np.asarray(model.expression_basis)[1])):
+        viewer = Viewer(open_subject(str(tmp_path / subject)), free_port(), seed=0)
+        try:
+            np.testing.assert_allclose(shown(viewer, tmp_path), vertices - centre, atol=1e-4)
+            assert list(viewer.scene.companions) == ["without expression", "mean face"]
+        finally:
+            viewer.stop()
 
 
 def test_a_move_of_a_slider_is_drawn_within_a_tenth_of_a_second(viewer):

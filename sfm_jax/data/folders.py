@@ -5,7 +5,8 @@ from pathlib import Path
 
 
 def files_below(folder: str | os.PathLike) -> list[Path]:
-    """The files of a folder and of all below it, sorted; none of no folder. A link back to where it is in is left."""
+    """The files of a folder and of all below it, sorted; none of no folder. Hidden ones are left out, and a link back to
+    where it is in."""
     found, inside = [], {}
     for place, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
@@ -14,5 +15,6 @@ def files_below(folder: str | os.PathLike) -> list[Path]:
             folders.clear()
             continue
         inside[place] = above | {real}
-        found += [Path(place, name) for name in files]
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place, name) for name in files if not name.startswith(".")]
     return sorted(found)

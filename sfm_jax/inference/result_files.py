@@ -56,6 +56,7 @@ def complete(folder: Path) -> Iterator[Path]:
     if folder.exists() and not (folder / "params.json").is_file():
         raise ValueError(f"{folder}: is in the way, expected nothing or an earlier result, with a params.json")
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a process of this number that was killed
     partial.mkdir(parents=True)
     try:
         yield partial
@@ -120,9 +121,9 @@ def write_parameters(
     (place / "params.json").write_text(json.dumps(text, indent=1) + "\n")
 
 
-def rounded(value: np.ndarray) -> bool | float | list:
+def rounded(value: np.ndarray) -> bool | int | float | list:
     """Plain numbers of an array, for JSON."""
-    return value.tolist() if value.dtype == bool else np.round(value.astype(np.float64), 5).tolist()
+    return value.tolist() if value.dtype.kind in "biu" else np.round(value.astype(np.float64), 5).tolist()
 
 
 def overlay(

@@ -23,6 +23,11 @@ SHOWN_SIDE, MOST_SHOWN = 640, 600  # pixels; frames of the overlay
 CODECS = ("libx264", "libopenh264", "mpeg4")  # of the overlay: the first that there is
 PER_FRAME = ("expression", "light", "rotation", "pose_degrees", "camera", "landmarks68_px", "face_box", "presence",
              "score")
+MEANING = {  # of what only a video's parameters have
+    "found": "[T] whether there is a face in the frame; where there is none it is interpolated",
+    "fps": "frames a second",
+    "best_frame": "the frame that shows the face best, counted from 0: of it are the meshes and overlay.png",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,4 +160,5 @@ def _over_time(place, video):
         np.savez_compressed(file, **arrays)
     text = json.loads((place / "params.json").read_text())
     text |= {name: result_files.rounded(value) for name, value in values.items()}
+    text["meaning"] |= MEANING | {name: f"[T] frames of: {text['meaning'][name]}" for name in PER_FRAME}
     (place / "params.json").write_text(json.dumps(text) + "\n")

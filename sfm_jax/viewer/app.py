@@ -55,7 +55,9 @@ def _companions(subject, decoder, explorer, panel) -> dict[str, Companion]:
         code = base_crowd.length[person] * base_crowd.z[person]
         return f"person {person} in the base model", base_decoder.shape(code, expression)[0], None
 
-    found = {NEUTRAL: neutral, MEAN: mean, PERSON_B: person_b}
+    found = {NEUTRAL: neutral, MEAN: mean}
+    if len(explorer.z):
+        found[PERSON_B] = person_b
     if crowd.are_people and _is_base(subject.base, subject.model):
         base_decoder, base_crowd = Decoder(subject.base), crowd_of(subject.base, None)
         found[BASE] = base

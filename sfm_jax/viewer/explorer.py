@@ -18,6 +18,7 @@ from sfm_jax.morphable.model import MorphableModel
 from sfm_jax.morphable.statistics import best_gaussian_codes, best_sphere_codes
 
 RANDOM_CODES = 1000  # of a model of another mesh, which has no people
+MOST = 1 - 1e-6  # that a component is set to, of the sphere's radius
 
 _slerp, _exponential, _normalise = jax.jit(sphere.slerp), jax.jit(sphere.exponential), jax.jit(sphere.normalise)
 
@@ -33,9 +34,10 @@ class Crowd(NamedTuple):
 
 def crowd_of(model: MorphableModel, radius: float | None) -> Crowd:
     """The population as codes of `model`: as they are for the default one, best fits where another basis was learned
-    on its mesh. Uniform random directions for other meshes. radius: of the codes of a sphere model, else None."""
+    on its mesh. Uniform random directions for other meshes, and empty codes where there are no components. radius: of
+    the codes of a sphere model, else None."""
     default = next((default for default in map(load_default, (0, 1)) if _same_mesh(default, model)), None)
-    if default is None:
+    if default is None or not len(model.identity_basis):
         rng = np.random.default_rng(0)
         z = rng.standard_normal((RANDOM_CODES, len(model.identity_basis)))
         length = np.linalg.norm(z, axis=1) if radius is None else np.full(RANDOM_CODES, radius)
@@ -95,8 +97,8 @@ class Explorer:
 
     def stand(self, code: np.ndarray, albedo: np.ndarray) -> None:
         """At any code [d]; a code of a fixed length only gives the direction. From here walks start."""
-        length = float(np.linalg.norm(code))
-        self.z = np.asarray(_normalise(jnp.asarray(code, jnp.float32)))
+        code, length = np.asarray(code, np.float32), float(np.linalg.norm(code))
+        self.z = np.asarray(_normalise(code)) if code.size else code
         self.length = float(self.crowd.length[0]) if self.fixed_length else length
         self.albedo = np.asarray(albedo, np.float32)
         self.turn()
@@ -118,11 +120,11 @@ class Explorer:
         self.stand(length * z, (1 - t) * crowd.albedo[a] + t * crowd.albedo[b])
 
     def turn(self) -> None:
-        """A new random great circle through where one stands: uniform among the tangents [d]."""
+        """A new random great circle through where one stands: uniform among the tangents [d], of one number nowhere."""
         tangent = self._rng.standard_normal(len(self.z))
         tangent -= (tangent @ self.z) * self.z.astype(np.float64)
         self._start = self.z
-        self._tangent = (tangent / np.linalg.norm(tangent)).astype(np.float32)
+        self._tangent = (tangent / max(np.linalg.norm(tangent), 1e-12)).astype(np.float32)
 
     def walk(self, angle: float) -> None:
         """To `angle` radians along the great circle, seen from where it was chosen."""
@@ -134,13 +136,14 @@ class Explorer:
         return float(self.z[k] * np.sqrt(len(self.z)) if self.fixed_length else self.code[k])
 
     def set_component(self, k: int, value: float) -> None:
-        """Only coordinate k of a Gaussian code changes; on the sphere the others make room, in proportion."""
+        """Only coordinate k of a Gaussian code changes; on the sphere the others make room, in proportion, and keep a
+        little of it, so as to come back in proportion, too."""
         if not self.fixed_length:
             code = self.code.copy()
             code[k] = value
         else:
             code = self.z.astype(np.float64)
-            code[k] = np.clip(value / np.sqrt(len(code)), -1, 1)
+            code[k] = np.clip(value / np.sqrt(len(code)), -MOST, MOST)
             others = np.arange(len(code)) != k
             code[others] *= np.sqrt(1 - code[k] ** 2) / max(np.linalg.norm(code[others]), 1e-12)
         self.stand(code, self.albedo)

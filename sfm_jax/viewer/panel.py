@@ -70,15 +70,16 @@ class Panel:
         if self.subject.faces:
             with tabs.add_tab("Photo"):
                 self._photo()
-        with tabs.add_tab("Identity"):
-            self._identity()
+        if len(self.explorer.z):  # else the model has no identities
+            with tabs.add_tab("Identity"):
+                self._identity()
         with tabs.add_tab("Expression"):
             self._expression()
         with tabs.add_tab("View"):
             self._view()
         if self.subject.faces:
             self._take(self.subject.faces[0])
-        else:
+        elif len(self.explorer.z):
             self._at_person(self.explorer.random_person())
 
     def _when(self, control, act: Callable) -> None:
@@ -214,6 +215,8 @@ class Panel:
         """The identity is another: draw first, then let the other controls say where it is."""
         self.scene.redraw()
         explorer = self.explorer
+        if not len(explorer.z):
+            return
         if not walking:
             self._angle.value = 0
         for k, slider in enumerate(self._components):

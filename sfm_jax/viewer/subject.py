@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from sfm_jax.array_files import read_npz
+from sfm_jax.command_line import OTHER_FORMATS
 from sfm_jax.morphable.default import load_default
 from sfm_jax.morphable.model import MorphableModel
 from sfm_jax.morphable.sphere_model import SphereFaceModel, is_sphere_model
@@ -68,10 +69,14 @@ def open_subject(path: str | None) -> Subject:
     if not place.is_dir():
         if not place.exists():
             raise ValueError(f"{path}: no such file or folder")
-        return Subject(place.name, *_open_model(place))
+        try:
+            return Subject(place.name, *_open_model(place))
+        except ValueError as error:
+            raise ValueError(f"{error}; {OTHER_FORMATS}") from None
     if (place / MODEL_FILE).is_file():
         return Subject(place.resolve().name, *_open_model(place / MODEL_FILE), _base_of(place))
-    files = [place / FACE_FILE] if (place / FACE_FILE).is_file() else sorted(place.glob(f"*/{FACE_FILE}"))
+    files = [place / FACE_FILE] if (place / FACE_FILE).is_file() else sorted(
+        file for file in place.glob(f"*/{FACE_FILE}") if not file.parent.name.startswith("."))  # half written
     if not files:
         raise ValueError(f"{path}: holds neither {MODEL_FILE} nor {FACE_FILE} nor folders with {FACE_FILE}, expected "
                          "a finished run or reconstructed faces")

@@ -15,3 +15,10 @@ def test_links_are_followed_and_never_in_circles(tmp_path):
     names = [path.relative_to(root).as_posix() for path in files_below(root)]
     assert names == ["b.txt", "one/deep/a.txt", "two/deep/a.txt"]
     assert files_below(root / "nowhere") == []
+
+
+def test_hidden_files_and_folders_are_left_out(tmp_path):
+    (tmp_path / ".face_1.4711.partial").mkdir()
+    for name in (".face_1.4711.partial/params.npz", "._a.mat", "a.mat"):
+        (tmp_path / name).touch()
+    assert files_below(tmp_path) == [tmp_path / "a.mat"]

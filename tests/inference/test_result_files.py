@@ -5,6 +5,7 @@ What is in the files of the embedded face: test_faces_from_photos.py.
 
 import dataclasses
 import json
+import os
 import urllib.parse
 from html.parser import HTMLParser
 
@@ -180,6 +181,20 @@ def test_what_is_no_result_is_not_replaced(tmp_path, found):
             write_face(tmp_path / name, PHOTO, found, TEXTURE, "toy.npz", 1)
     assert (tmp_path / "holiday_1" / "diary.txt").read_text() == "dear diary"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file_1", "holiday_1"]
+
+
+def test_what_a_killed_process_of_the_same_number_left_is_replaced(tmp_path):
+    left = tmp_path / f".a.{os.getpid()}.partial"
+    left.mkdir()
+    (left / "half").write_text("")
+    with complete(tmp_path / "a") as place:
+        (place / "params.json").write_text("{}")
+    assert [path.name for path in tmp_path.rglob("*")] == ["a", "params.json"]
+
+
+def test_whole_numbers_can_index():
+    text = json.dumps([result_files.rounded(np.asarray(value)) for value in (5, True, [2, 3], 0.1234567)])
+    assert text == "[5, true, [2, 3], 0.12346]"
 
 
 def test_an_interrupt_leaves_nothing(tmp_path):

@@ -125,6 +125,8 @@ def test_files_of_a_video(tmp_path, reconstructor, film, faces, face):
             np.testing.assert_allclose(params[name], expected, rtol=1e-6)
             np.testing.assert_allclose(text[name], expected, atol=1e-4)
         assert params["found"].tolist() == faces.found.tolist() == text["found"]
+        assert set(text["meaning"]) <= set(text) and set(video.PER_FRAME) | {"found", "fps"} <= set(text["meaning"])
+        assert isinstance(text["best_frame"], int) and faces.found[text["best_frame"]]
         assert float(params["fps"]) == 25 and params["identity"].ndim == 1 and len(params["vertices"]) == 3642
     with av.open(str(folder / "overlay.mp4")) as container:  # as browsers play it
         stream, = container.streams.video

@@ -114,13 +114,15 @@ def test_another_model_without_uvs_is_fitted(tmp_path, run):
     assert not (tmp_path / "faces" / "astronaut_1" / "face.mtl").exists()
 
 
-@pytest.mark.parametrize(("content", "said"), [(b"no model", "not a readable npz"), (None, "no such file")])
+@pytest.mark.parametrize(("content", "said"), [
+    (b"no model", "not a readable npz"), (b"glTF\2\0\0\0", "not a readable npz"), (None, "no such file")])
 def test_a_bad_model_is_named(tmp_path, run, content, said):
     path = tmp_path / "other.npz"
     if content:
         path.write_bytes(content)
     code, lines = run(PHOTO, f"--model={path}")
-    assert code == 2 and len(lines) == 1 and f"other.npz: {said}" in lines[0]
+    assert code == 2 and len(lines) == 1 and f"other.npz: {said}" in lines[0] and "unsafe" not in lines[0]
+    assert "python -m sfm_jax.convert IN MODEL.npz" in lines[0]
 
 
 def test_one_person_is_fitted_to_points_alone(run):
@@ -138,6 +140,17 @@ def test_a_name_that_is_no_utf8(tmp_path, run, picture):
     assert run(tmp_path / name, "--level=0") == (0, [])
     page = (tmp_path / "faces" / "index.html").read_text(encoding="utf-8")
     assert "caf\\udce9" in page and 'href="caf%E9_1/face.obj"' in page
+
+
+def test_a_folder_of_results_that_is_no_utf8(tmp_path, capsys):
+    out = tmp_path / os.fsdecode(b"out_\xff")
+    try:
+        out.mkdir()
+    except OSError:
+        pytest.skip("names are UTF-8 here")
+    Image.new("RGB", (50, 50)).save(tmp_path / "a.png")
+    assert main([str(tmp_path / "a.png"), f"--out={out}", "--level=0"]) == 3
+    assert "out_\\udcff/index.html: 0 faces\n" in capsys.readouterr().out
 
 
 def test_another_model_has_no_levels(tmp_path, run):

@@ -102,6 +102,19 @@ def test_a_component_is_what_it_was_set_to(explorer):
         np.testing.assert_allclose(ratio, 1, rtol=1e-4)
 
 
+def test_a_component_that_had_it_all_gives_it_back():
+    """On the sphere of 9 coordinates, whose radius is three standard deviations."""
+    z = np.random.default_rng(3).normal(size=(1, 9))
+    z = (z / np.linalg.norm(z)).astype(np.float32)
+    explorer = Explorer(Crowd(z, np.ones(1, np.float32), np.zeros((1, 0), np.float32), False), fixed_length=True)
+    for value in (3.0, 1.0, -3.0, 0.0):
+        explorer.set_component(2, value)
+        assert explorer.component(2) == pytest.approx(value, abs=1e-5)
+        unit(explorer.z)
+    others = np.arange(9) != 2
+    np.testing.assert_allclose(explorer.z[others], z[0, others] / np.linalg.norm(z[0, others]), atol=1e-5)
+
+
 def test_people_of_the_default_model_are_met_exactly():
     people, crowd = load_population(), crowd_of(load_default(0), None)
     assert crowd.are_people
@@ -129,3 +142,16 @@ def test_another_mesh_has_random_codes(toy_model):
     crowd = crowd_of(toy_model, None)
     assert not crowd.are_people
     assert crowd.z.shape[1] == len(toy_model.identity_basis)
+
+
+def test_a_model_of_one_person_has_empty_codes():
+    model = load_default(0)
+    crowd = crowd_of(model.replace(identity_basis=model.identity_basis[:0]), None)
+    assert Explorer(crowd, fixed_length=False).code.shape == (0,)
+
+
+def test_with_one_component_a_walk_leads_nowhere():
+    crowd = Crowd(np.float32([[-1]]), np.float32([2]), np.zeros((1, 0), np.float32), are_people=False)
+    explorer = Explorer(crowd, fixed_length=False)
+    explorer.walk(1.0)
+    np.testing.assert_allclose(explorer.code, [-2], rtol=1e-6)
