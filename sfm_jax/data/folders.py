@@ -5,8 +5,8 @@ from pathlib import Path
 
 
 def files_below(folder: str | os.PathLike) -> list[Path]:
-    """The files of a folder and of all below it, sorted; none of no folder. Hidden ones are left out, and a link back to
-    where it is in."""
+    """The files of a folder and of all below it, sorted; none of no folder. Hidden ones are left out, and links back to
+    where they are in."""
     found, inside = [], {}
     for place, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
