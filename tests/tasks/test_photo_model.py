@@ -10,7 +10,7 @@ from tiny_runs import config
 from sfm_jax.tasks import create_task
 
 
-def setup(model, **changes):
+def prepared(model, **changes):
     task = create_task(config("stage2", model, **changes))
     batch = task.dataset(8, 0)[0]
     params, state = task.init(jax.random.key(0), batch)
@@ -24,7 +24,7 @@ def setup(model, **changes):
 
 @pytest.fixture(scope="module")
 def plain(model):
-    return setup(model, batch_size=8)
+    return prepared(model, batch_size=8)
 
 
 def test_loss_is_the_weighted_sum_of_its_terms(plain):
@@ -36,13 +36,13 @@ def test_loss_is_the_weighted_sum_of_its_terms(plain):
 
 
 def test_a_term_weighed_zero_is_left_out(model):
-    _, stacked, loss = setup(model, batch_size=8, loss__pixel=0.0, loss__identity=0.0)
+    _, stacked, loss = prepared(model, batch_size=8, loss__pixel=0.0, loss__identity=0.0)
     _, aux = loss(*stacked)
     assert not {"pixel", "identity", "overflow"} & set(aux.metrics)
 
 
 def test_perceptual_term_of_the_trunk(model):
-    _, stacked, loss = setup(model, batch_size=8, loss__perceptual=1.0)
+    _, stacked, loss = prepared(model, batch_size=8, loss__perceptual=1.0)
     value = float(loss(*stacked)[1].metrics["perceptual"][0])
     assert 0 <= value <= 2
 
