@@ -9,6 +9,7 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 import shape_checks  # noqa: E402, F401
 import toy  # noqa: E402
+from jax.experimental.compilation_cache.compilation_cache import reset_cache  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "allow")
 # Folders of pure functions, and the training of them: there, arrays of different dtypes do not mix unsaid.
@@ -31,6 +32,7 @@ def optimisations(request):
     jax.config.update(name, without)
     # A command that a test of this process called has switched it on; XLA has died of writing such programs down.
     jax.config.update("jax_enable_compilation_cache", not without)
+    reset_cache()  # else the process goes on as it once decided
     os.environ[name.upper()] = str(int(without))
 
 
