@@ -39,8 +39,8 @@ def disjoint_people(
 
     Of the embedded population these are the first and the last of an order that never changes, of at most nine tenths
     and a tenth of it. So whoever is held out by one run was not learned from by another that it goes on from, whatever
-    their seeds and numbers. Those made up for another model are others in every
-    seed, and the held-out ones always the same, of nobody's seed.
+    their seeds and numbers. Those made up for another model are others in every seed, and the held-out ones always the
+    same, of nobody's seed.
 
     Raises:
       ValueError: fewer than two people asked on either side, or more than may be.

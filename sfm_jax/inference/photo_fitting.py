@@ -85,9 +85,10 @@ class PhotoFitter:
         """
         start = _Change(*(jnp.zeros_like(value) for value in codes[:3]), jnp.zeros(3), jnp.zeros(()), jnp.zeros(2),
                         jnp.zeros((9, 3)))
+        background = to_linear(image)
 
         def loss(change):
-            return self._cost(change, image, inside, codes, points, seen, seen_weights)
+            return self._cost(change, image, background, inside, codes, points, seen, seen_weights)
 
         rule = optax.chain(optax.scale_by_adam(b1=0.8, b2=0.95),
                            optax.scale_by_schedule(optax.cosine_decay_schedule(-1.0, self._weights.iterations)))
@@ -104,10 +105,10 @@ class PhotoFitter:
         (change, _), _ = jax.lax.scan(improve, (start, rule.init(start)), None, self._weights.iterations)
         return changed(codes, change, self._bounds)
 
-    def _cost(self, change, image, inside, codes, points, seen, seen_weights):
+    def _cost(self, change, image, background, inside, codes, points, seen, seen_weights):
         weights, new = self._weights, changed(codes, change, self._bounds)
         face = self._decoder(jax.tree.map(lambda leaf: leaf[None], new), self._size)
-        shown = self._renderer(face, to_linear(image)[None])
+        shown = self._renderer(face, background[None])
         distance = colour_distance(to_srgb(shown.colour), image[None])
         skin = jax.lax.stop_gradient(shown.alpha) * inside
         photo = jnp.sum(masked_image_mean(distance, skin)) / weights.colour

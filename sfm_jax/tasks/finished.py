@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from sfm_jax.command_line import OTHER_FORMATS
 from sfm_jax.inference.face import check_landmarks
 from sfm_jax.inference.identity_space import start_basis
 from sfm_jax.inference.photo_encoder import PhotoEncoder
@@ -54,9 +55,9 @@ def load_encoder(workdir: str | Path, key: str) -> tuple[PhotoEncoder, dict, dic
 def file_sources(config, *keys: str) -> dict[str, str]:
     """Of keys of a config, those that name a file, each with a hash of what is in it: a run goes on, and what it
     learned is taken up again, with the same alone. ValueError if one cannot be read."""
-    found = {}
+    found, values = {}, flatten(config.to_dict())
     for key in keys:
-        place = flatten(config.to_dict()).get(key)
+        place = values.get(key)
         if place and place != DEFAULT:
             try:
                 found[key] = hashlib.sha256(Path(place).read_bytes()).hexdigest()[:16]
@@ -72,7 +73,7 @@ def open_model(config) -> MorphableModel:
     try:
         return MorphableModel.load(config.model)
     except ValueError as error:
-        raise ValueError(f"model: {error}; models of other formats: python -m sfm_jax.convert IN MODEL.npz") from None
+        raise ValueError(f"model: {error}; {OTHER_FORMATS}") from None
 
 
 def open_photo_model(config) -> MorphableModel:

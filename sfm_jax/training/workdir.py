@@ -8,6 +8,7 @@ from sfm_jax.atomic_files import atomic_write
 
 CONFIG_FILE = "config.json"
 SOURCES_FILE = "sources.json"
+_CLAIM = {CONFIG_FILE, SOURCES_FILE}  # with which a run takes its folder, before it begins
 
 
 def open_workdir(path: str | os.PathLike, config, free_keys: frozenset[str] = frozenset()) -> Path:
@@ -36,7 +37,7 @@ def _open(path, config, free_keys):
             raise ValueError(f"{file}: not a readable config; remove {path} or choose another --workdir") from None
         differing = [key for key in sorted(ours.keys() | theirs.keys())
                      if key not in free_keys and ours.get(key) != theirs.get(key)]
-        if differing and _begun(path):
+        if differing and names - _CLAIM:
             listed = "; ".join(f"{key} is {theirs.get(key, 'absent')!r} there and {ours.get(key, 'absent')!r} here"
                                for key in differing)
             raise ValueError(f"{path}: belongs to another config: {listed}; choose another --workdir")
@@ -58,7 +59,7 @@ def keep_sources(path: Path, sources: dict[str, str]) -> None:
       ValueError: something is new, is gone, or is another one than the run began with.
     """
     before = _sources(path)
-    if not before or not _begun(path):
+    if not before or not _names(path) - _CLAIM:
         write_text(path / SOURCES_FILE, json.dumps(sources, indent=1))
     elif differing := _differing(before, sources):
         raise ValueError(f"{path}: began with other data: {differing}; choose another --workdir")
@@ -73,11 +74,6 @@ def changed_sources(path: Path, sources: dict[str, str]) -> str:
 
 def _names(path):
     return {entry.name for entry in path.iterdir() if not _is_partial(entry)} if path.is_dir() else set()
-
-
-def _begun(path):
-    """Has the run done more than claim its folder?"""
-    return bool(_names(path) - {CONFIG_FILE, SOURCES_FILE})
 
 
 def _sources(path):
