@@ -158,8 +158,8 @@ def read_table_(path):
 
 
 def read_shards(path):
+    from sfm_jax.data.data_sets import open_shards
     from sfm_jax.data.photo_sets import BadPhoto, check_labels, decode
-    from sfm_jax.data.shards import open_shards
 
     source = open_shards(str(path.parent))
     for index in range(min(len(source), 20)):

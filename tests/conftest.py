@@ -15,7 +15,7 @@ jax.config.update("jax_numpy_rank_promotion", "allow")
 # Folders of pure functions, and the training of them: there, arrays of different dtypes do not mix unsaid.
 STRICT = ("geometry", "morphable", "render", "losses", "networks", "training")
 # Folders that compile more than they compute: there XLA leaves most optimisations out, also in programs they start.
-COMPILING = ("data", "tasks", "training", "runs")
+COMPILING = ("geometry", "losses", "data", "tasks", "training", "runs")
 
 
 @pytest.fixture(scope="module", autouse=True)

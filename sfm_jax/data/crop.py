@@ -55,7 +55,7 @@ def warp(image: np.ndarray, affine: np.ndarray, size: int) -> np.ndarray:
     inverse = np.linalg.inv(affine[:, :2])
     origin = -inverse @ affine[:, 2]
     picture = Image.fromarray(image)
-    shrink = int(1 / np.sqrt(abs(np.linalg.det(affine[:, :2]))) + 1e-6)
+    shrink = _shrink(affine)
     if shrink > 1:
         corners = origin + size * np.array([[0, 0], [0, 1], [1, 0], [1, 1]]) @ inverse.T
         window = _window(corners, picture.size, shrink)
@@ -70,12 +70,47 @@ def warp(image: np.ndarray, affine: np.ndarray, size: int) -> np.ndarray:
 def shown_part(image: np.ndarray, affine: np.ndarray, size: int) -> np.ndarray:
     """[size, size] float32 of an image [H, W, 3] under a map [2, 3]: 1 where a pixel of `warp`'s answer shows the
     image, 0 where it lies outside, or so near to the border that it is not wholly inside."""
+    return within_edges(crop_edges(image, affine), size)
+
+
+def crop_edges(image: np.ndarray, affine: np.ndarray, extent: np.ndarray | None = None) -> np.ndarray:
+    """Four lines [4, 3] float32 in a crop between which its pixels lie that wholly show an image, or a part of it.
+
+    Args:
+      image: [H, W, ...].
+      affine: the crop's map [2, 3].
+      extent: left, top, right, bottom [4] of the part, in whole pixels of the image; None: all.
+
+    Returns:
+      Rows (a, b, c): a pixel centre (x, y) of the crop is on the inner side of a line where a x + b y + c >= 0.
+    """
     inverse = np.linalg.inv(affine[:, :2])
-    centres = np.stack(np.meshgrid(np.arange(size) + 0.5, np.arange(size) + 0.5), -1)
-    points = (centres - affine[:, 2]) @ inverse.T
-    reach = np.maximum(np.abs(inverse).sum(1), 1.0) / 2  # of a pixel of the answer, and of a bilinear sample
-    limits = np.array(image.shape[1::-1]) - reach
-    return np.all((points >= reach) & (points <= limits), -1).astype(np.float32)
+    point = np.column_stack([inverse, -inverse @ affine[:, 2]])  # of the image, from one of the crop
+    lines = np.concatenate([point, -point])
+    whole = np.array([0, 0, *image.shape[1::-1]], np.float64)
+    limits = whole if extent is None else np.asarray(extent, np.float64)
+    reach = np.maximum(np.abs(inverse).sum(1), 1.0) / 2  # of a pixel of the crop, and of a bilinear sample
+    # Averaged blocks end at the image's border, but lie anyhow at those of a part.
+    shrink = _shrink(affine)
+    blocks = 1.5 * shrink * (limits != whole) if shrink > 1 else np.zeros(4)
+    lines[:, 2] -= limits * [1, 1, -1, -1] + np.maximum(np.tile(reach, 2), blocks)
+    return lines.astype(np.float32)
+
+
+def within_edges(edges, size: int):
+    """[..., size, size] float32: 1 at the pixels between edges [..., 4, 3] of `crop_edges`; of zeros at all pixels.
+
+    edges: NumPy or JAX, the answer is of the same kind.
+    """
+    xp = edges.__array_namespace__()
+    centres = xp.arange(size, dtype=xp.float32) + 0.5
+    a, b, c = (edges[..., None, None, :, column] for column in range(3))
+    return xp.all(a * centres[:, None] + b * centres[:, None, None] + c >= 0, axis=-1).astype(xp.float32)
+
+
+def _shrink(affine):
+    """Pixels along the side of the blocks that are averaged first; 1 or less: none are."""
+    return int(1 / np.sqrt(abs(np.linalg.det(affine[:, :2]))) + 1e-6)
 
 
 def _window(corners, limits, block):

@@ -15,7 +15,7 @@ from sfm_jax.data.synthetic import SyntheticPhotos
 from sfm_jax.errors import BadInput
 
 FIELDS = ("image", "person", "landmarks", "landmark_mask", "rotation", "rotation_mask", "identity", "expression",
-          "codes_mask", "id")
+          "codes_mask", "edges", "id")
 LABELS = {  # part, in the order of a batch -> the labels a photo of it does not carry
     "pairs": (),
     "clips": ("rotation_mask", "codes_mask"),  # the person is the clip

@@ -31,7 +31,8 @@ class RawPhoto:
     landmarks [68, 2]: pixels of the upright photo, x right, y down, pixel centres at +0.5, in iBUG order, of which
     landmark_mask [68] are known (None: all); rotation [3, 3]: object to camera, x right, y up, z to the viewer;
     identity [K], expression [E]: codes of the face model that the labels were made with, in its units;
-    box: (centre [2], side), the square to crop where there are no landmarks (None: the middle of the photo).
+    box: (centre [2], side), the square to crop where there are no landmarks (None: the middle of the photo);
+    extent [4]: left, top, right and bottom, in pixels, of what is photo and not black around it (None: all).
     """
 
     image: bytes | np.ndarray
@@ -43,6 +44,7 @@ class RawPhoto:
     identity: np.ndarray | None = None
     expression: np.ndarray | None = None
     box: tuple[np.ndarray, float] | None = None
+    extent: np.ndarray | None = None
 
 
 class PhotoSource(Protocol):
@@ -182,8 +184,8 @@ def check_labels(raw: RawPhoto, shape: tuple[int, ...]):
 
     Landmarks may lie outside the photo, as those of a cut-off chin do, but not by more than their box's side.
     """
-    expected = {"landmarks": (68, 2), "landmark_mask": (68,), "rotation": (3, 3)}
-    for key in ("landmarks", "landmark_mask", "rotation", "identity", "expression"):
+    expected = {"landmarks": (68, 2), "landmark_mask": (68,), "rotation": (3, 3), "extent": (4,)}
+    for key in ("landmarks", "landmark_mask", "rotation", "identity", "expression", "extent"):
         value = getattr(raw, key)
         if value is None:
             continue

@@ -11,6 +11,7 @@ does not have is a mask of 0 (or a person of -1) over finite filler, never NaN.
     rotation_mask  [B] float32
     identity       [B, K], expression [B, E] float32 codes of the face model in use; zeros where unknown
     codes_mask     [B] float32
+    edges          [B, 4, 3] float32 lines between which the crop shows the photo, black around it (crop.py); zeros: all
     id             [B] int32, the photo's number in its source
 """
 
@@ -23,11 +24,11 @@ import numpy as np
 
 from sfm_jax.data.aflw import AflwPhotos
 from sfm_jax.data.augment import UNCHANGED, Augmentation
-from sfm_jax.data.crop import crop_image, transform_points
+from sfm_jax.data.crop import crop_edges, crop_image, transform_points
+from sfm_jax.data.data_sets import open_data_set, open_shards
 from sfm_jax.data.frames import FrameFolder, VideoFolder
 from sfm_jax.data.labelled_folder import LabelledFolder
 from sfm_jax.data.photo_sets import BadPhoto, PhotoSource, check_labels, decode, photo_box
-from sfm_jax.data.shards import open_data_set, open_shards
 from sfm_jax.errors import BadInput
 
 log = logging.getLogger(__name__)
@@ -129,6 +130,7 @@ class Photos:
             else change.rotation(raw.rotation).astype(np.float32),
             "rotation_mask": np.float32(raw.rotation is not None),
             **self._codes(raw, change.mirror),
+            "edges": crop_edges(image, affine, raw.extent),
             "id": np.int32(index),
         }
 

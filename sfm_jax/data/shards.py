@@ -1,22 +1,18 @@
-"""Photos in array_record files under TensorFlow Datasets' metadata: the published sets, and shards of one's own.
+"""Photos of one's own in array_record files: how they are written, and what each holds.
 
-Reading and writing need no TensorFlow; preparing a published set does (`pip install -e .[prepare]`, then
-`tfds build NAME --file_format=array_record`). Shards written here are an ordinary TFDS data set, which
-`tfds.builder_from_directory` opens, and so anything else that reads TFDS.
+What is written is an ordinary data set of TensorFlow Datasets, which `tfds.builder_from_directory` opens, and so
+anything else that reads TFDS; data_sets.py reads it. No TensorFlow is needed.
 """
 
 import concurrent.futures
 import dataclasses
-import functools
 import io
 import itertools
 import json
 import logging
 import math
 import multiprocessing
-import os
 import shutil
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,193 +20,15 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
-from sfm_jax.array_files import one_line
 from sfm_jax.atomic_files import atomic_write
-from sfm_jax.data.aflw import rotation_from_pose
-from sfm_jax.data.crop import crop_image, transform_points
+from sfm_jax.data.crop import crop_edges, crop_image, transform_points, within_edges
+from sfm_jax.data.data_sets import MANIFEST, DataSetPhotos
 from sfm_jax.data.photo_sets import BadPhoto, PhotoSource, RawPhoto, check_labels, decode, digest, photo_box
 
 log = logging.getLogger(__name__)
 
 NAME = "photos"  # of data sets written here
-MANIFEST = "photos.json"
-
-
-class DataSetPhotos:
-    """A split of a TFDS data set. `layout` makes the RawPhoto's fields of an example (`person`: one of `people`)."""
-
-    def __init__(self, data: Sequence[dict], title: str, people: Sequence[str], layout: Callable[[dict], dict]):
-        self.people, self._data, self._title, self._layout = people, data, title, layout
-        self._number = {person: index for index, person in enumerate(people)} | {"": -1}
-
-    @property
-    def persons(self) -> int:
-        return len(self.people)
-
-    def __len__(self):
-        return len(self._data)
-
-    def labels(self):
-        people = (self._layout(self._data[index]).get("person", "") for index in range(len(self)))
-        return np.array([self._number[person] for person in people], np.int32)
-
-    def name(self, index):
-        """The photo's own name if the data set has names and it can be read, else the data set's and the number."""
-        try:
-            return self.raw(index).name
-        except BadPhoto:
-            return self._titled(index)
-
-    def _titled(self, index):
-        return f"{self._title}[{index}]"
-
-    def fingerprint(self):
-        return digest(self._title, len(self), self.people)
-
-    def raw(self, index):
-        try:
-            example = self._data[index]
-        except (RuntimeError, ValueError) as error:  # array_record checks every record's hash
-            raise BadPhoto(f"{self._titled(index)}: not a readable record ({one_line(error)})") from None
-        try:
-            fields = {"name": self._titled(index)} | self._layout(example)
-            return RawPhoto(**fields | {"person": self._number[fields.get("person", "")]})
-        except (IndexError, KeyError, TypeError, ValueError) as error:  # another data set's metadata beside it
-            raise BadPhoto(f"{self._titled(index)}: not a record of this data set ({one_line(error)})") from None
-
-
-def open_data_set(place: str) -> DataSetPhotos:
-    """A prepared data set: "NAME", "NAME/DATA_DIR" (absolute) or "/DIRECTORY/OF/A/VERSION"; then "#SPLIT" or "".
-
-    Known by name are the300w_lp, aflw2k3d, lfw and celeb_a. Of any other, `image` is the photo and `label`, if there
-    is one, the person: a class, a text or a whole number. The split is TFDS's, "train" or "test[:10%]"; "train" if
-    not given.
-
-    Raises:
-      ValueError: not known, not prepared, not as array_record, no such split, no images.
-    """
-    where, split = _parted(place, place.removeprefix(place.partition("/")[0]))
-    split = split or "train"
-    name, slash, data_dir = where.partition("/")
-    try:
-        if name:
-            builder = tfds.builder(name, data_dir=slash + data_dir or None, file_format="array_record")
-        else:
-            builder = tfds.builder_from_directory(where)
-        data = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
-    except Exception as error:  # TFDS raises its own kinds, AssertionError and NotImplementedError among them
-        reason = one_line(str(error).strip(" \n\"").partition("\n")[0])
-        raise ValueError(f"{place}: not readable as a TFDS data set, expected one prepared with "
-                         f"--file_format=array_record and split {split!r} ({reason})") from None
-    features = builder.info.features
-    if "image" not in features:
-        raise ValueError(f"{place}: found features {', '.join(features)}, expected an image")
-    people, layout = LAYOUTS.get(builder.info.name) or _layout(features)
-    return DataSetPhotos(data, f"{builder.info.name}#{split}", people(data), layout)
-
-
-def open_shards(place: str) -> DataSetPhotos:
-    """Shards that `build_shards` wrote: "DIR" or "DIR#SPLIT". ValueError: none there, or not finished."""
-    folder, split = _parted(place, place)
-    if not (Path(folder) / MANIFEST).exists():
-        raise ValueError(f"{folder}: {MANIFEST} is missing: no shards, or not finished; build them again to go on")
-    return open_data_set(f"{Path(folder).resolve()}#{split}")
-
-
-def _parted(place, folder):
-    """What stands before the last # and behind it. A folder that is there may have one in its own name."""
-    where, mark, split = place.rpartition("#")
-    return (where, split) if mark and not os.path.isdir(folder) else (place, "")
-
-
-def _layout(features):
-    """(people, fields) of a data set by what it holds: our own shards, or any images with labels."""
-    if "label" not in features:
-        return _nobody, _image
-    if not isinstance(features["label"], tfds.features.ClassLabel):
-        return _labels, _labelled
-    names = tuple(features["label"].names)
-    layout = _own if "landmark_mask" in features else _numbered
-    return lambda data: names, functools.partial(layout, names=names)
-
-
-def _labelled(example):
-    return _image(example) | {"person": _person(example["label"])}
-
-
-def _numbered(example, names):
-    return _image(example) | {"person": names[example["label"]] if example["label"] >= 0 else ""}
-
-
-def _own(example, names):
-    """The fields that `_example` wrote."""
-    def known(key, mask):
-        return example[key] if np.any(mask) else None
-
-    *centre, side = example["crop"]
-    return _numbered(example, names) | {
-        "name": example["name"].decode(),
-        "landmarks": known("landmarks", example["landmark_mask"]),
-        "landmark_mask": known("landmark_mask", example["landmark_mask"]),
-        "rotation": known("rotation", example["rotation"]),
-        "identity": known("identity", example["identity"].size), "box": (np.array(centre), side) if side else None,
-        "expression": known("expression", example["expression"].size)}
-
-
-def _image(example):
-    return {"image": example["image"]}
-
-
-def _the300w_lp(example):
-    """Coordinates are MATLAB pixels over 450; landmarks_3d are the projected 3D face's, hidden ones included."""
-    return _image(example) | {
-        "landmarks": 450.0 * example["landmarks_3d"] - 0.5, "rotation": rotation_from_pose(example["pose_params"]),
-        "identity": example["shape_params"], "expression": example["exp_params"]}
-
-
-def _aflw2k3d(example):
-    return _image(example) | {"landmarks": 450.0 * example["landmarks_68_3d_xy_normalized"] - 0.5}
-
-
-def _lfw(example):
-    """Faces stand in the middle of 250 x 250 pixels; the square is ours, around scikit-learn's LFW slice."""
-    return _labelled(example) | {"box": (np.array([125.0, 132.5]), 136.0)}
-
-
-def _celeb_a(example):
-    """The square hangs on eyes and mouth; its proportions are those of AFLW2000-3D's frontal faces."""
-    points = {key: float(value) for key, value in example["landmarks"].items()}
-
-    def middle(part):
-        return np.array([[points[f"left{part}_{axis}"] + points[f"right{part}_{axis}"]] for axis in "xy"])[:, 0] / 2
-
-    eyes, mouth = middle("eye") + 0.5, middle("mouth") + 0.5
-    box = (eyes + 0.7 * (mouth - eyes), 3.2 * float(np.linalg.norm(mouth - eyes)))
-    return _image(example) | {"person": str(example["identity"]["Identity_No"]), "box": box}
-
-
-def _nobody(data):
-    return ()
-
-
-def _labels(data):
-    """Every label there is, sorted: reads the whole split once."""
-    return tuple(sorted({_person(example["label"]) for example in data}))
-
-
-def _person(label):
-    value = np.asarray(label)
-    if value.shape or value.dtype.kind not in "iuS":
-        raise ValueError(f"label: found {value.dtype} of shape {value.shape}, expected a text or a whole number")
-    return label.decode() if value.dtype.kind == "S" else str(label)
-
-
-LAYOUTS = {  # data set -> (the names of its people, the fields of a RawPhoto)
-    "the300w_lp": (_nobody, _the300w_lp),
-    "aflw2k3d": (_nobody, _aflw2k3d),
-    "lfw": (_labels, _lfw),
-    "celeb_a": (lambda data: tuple(str(number) for number in range(1, 10178)), _celeb_a),
-}
+FORMAT = 2  # of what is written; another one is not mixed with shards begun in this one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,12 +58,12 @@ def build_shards(source: PhotoSource, folder: str | Path, packing: Packing = Pac
       ValueError: more than max_bad_fraction of the photos are bad, the folder holds shards of other photos, or a name
         cannot be kept as it is: a person's of several lines or with blanks at its ends, any that is not UTF-8.
     """
-    folder, fingerprint = Path(folder), digest(source.fingerprint(), packing)
+    folder, fingerprint = Path(folder), digest(FORMAT, source.fingerprint(), packing)
     if (folder / MANIFEST).exists():
         manifest = json.loads((folder / MANIFEST).read_text())
         if manifest["fingerprint"] != fingerprint:
-            raise ValueError(f"{folder / MANIFEST}: finished shards of other photos or another packing; expected an "
-                             "empty folder")
+            raise ValueError(f"{folder / MANIFEST}: finished shards of other photos, or packed otherwise; expected "
+                             "an empty folder")
         return manifest
     _check_names(source)
     progress = folder / "progress"
@@ -349,8 +167,15 @@ def pack(raw: RawPhoto, packing: Packing) -> RawPhoto:
     crop, affine = crop_image(image, (centre, packing.margin * side), size)
     landmarks = raw.landmarks if raw.landmarks is None else transform_points(np.nan_to_num(raw.landmarks), affine)
     box = (np.full(2, size / 2), size / packing.margin)
+    shown = within_edges(crop_edges(image, affine, raw.extent), size)
     return dataclasses.replace(raw, image=_encode(crop, format="JPEG", quality=packing.quality, subsampling=0),
-                               landmarks=landmarks, box=box)
+                               landmarks=landmarks, box=box, extent=_extent(shown))
+
+
+def _extent(shown):
+    """Left, top, right and bottom of the rectangle [S, S] of pixels that is not 0."""
+    columns, rows = (np.flatnonzero(shown.any(axis)) for axis in (0, 1))
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) if len(rows) else np.zeros(4)
 
 
 def _encode(image, **settings):
@@ -367,7 +192,8 @@ def _features(people):
         "landmarks": tensor(shape=(68, 2), dtype=np.float32), "landmark_mask": tensor(shape=(68,), dtype=np.float32),
         "rotation": tensor(shape=(3, 3), dtype=np.float32),  # zeros: unknown
         "identity": tensor(shape=(None,), dtype=np.float32), "expression": tensor(shape=(None,), dtype=np.float32),
-        "crop": tensor(shape=(3,), dtype=np.float32)})  # centre and side of the box; side 0: none
+        "crop": tensor(shape=(3,), dtype=np.float32),  # centre and side of the box; side 0: none
+        "extent": tensor(shape=(None,), dtype=np.float32)})
 
 
 def _example(raw, name):
@@ -380,7 +206,8 @@ def _example(raw, name):
             "landmark_mask": mask.astype(np.float32), "rotation": known(raw.rotation, np.zeros((3, 3), np.float32)),
             "identity": known(raw.identity, np.zeros(0, np.float32)),
             "expression": known(raw.expression, np.zeros(0, np.float32)),
-            "crop": np.zeros(3, np.float32) if raw.box is None else np.array([*raw.box[0], raw.box[1]], np.float32)}
+            "crop": np.zeros(3, np.float32) if raw.box is None else np.array([*raw.box[0], raw.box[1]], np.float32),
+            "extent": known(raw.extent, np.zeros(0, np.float32))}
 
 
 def _write_metadata(folder, people, reports):

@@ -169,7 +169,7 @@ class SyntheticPhotos:
             "landmarks": landmarks, "landmark_mask": jnp.ones(68),
             "rotation": rotation, "rotation_mask": jnp.ones(()),
             "identity": scene.identity, "expression": scene.expression, "codes_mask": jnp.ones(()),
-            "id": scene.index.astype(jnp.int32),
+            "edges": jnp.zeros((4, 3)), "id": scene.index.astype(jnp.int32),
             "albedo": scene.albedo, "light": scene.light, "pose": scene.pose, "mask": mask, "depth": seen.depth,
             "normals": seen.normals,
             "displacement": seen.colour[..., 3] if self._skin else jnp.zeros((size, size)),

@@ -22,7 +22,7 @@ from sfm_jax.inference.variation import inverse, variation, vary_expression, var
 from sfm_jax.losses import cycle, landmark
 from sfm_jax.losses.masks import masked_mean
 from sfm_jax.tasks.photo_model import PhotoModel
-from sfm_jax.tasks.photo_terms import resize, share_of_device
+from sfm_jax.tasks.photo_terms import share_of_device
 from sfm_jax.tasks.siamese import same_person
 
 NEEDS_PERSON = ("identity", "centre")
@@ -133,9 +133,8 @@ class Cycle(PhotoModel):
 
     def _looks(self, decode: FaceDecoder, codes: FaceCodes, frame: dict):
         """How far faces lie from what frames show, [B]."""
-        photo = resize(frame["image"], self.terms.renderer.size)
-        render, seen = self.terms.over(decode(codes, self.config.image_size), photo)
-        return self.terms.difference(render, photo, seen.alpha, frame["confidence"])
+        return self.terms.difference(self.terms.beside(decode(codes, self.config.image_size), frame),
+                                     frame["confidence"])
 
 
 def _both(first, second):

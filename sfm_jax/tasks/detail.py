@@ -7,6 +7,7 @@ detail is seen: the coarse face, moved by the map, is to look like the photo (in
 import jax
 import jax.numpy as jnp
 
+from sfm_jax.data.crop import within_edges
 from sfm_jax.data.mixture import Mixture, SyntheticPart
 from sfm_jax.geometry.adjacency import face_table, neighbour_table
 from sfm_jax.geometry.mesh import triangle_normals, vertex_normals
@@ -70,9 +71,10 @@ class Detail:
         face = self.coarse_face(state, record["image"])
         if self.photos is not None and self.config.data.true_shapes > 0:
             face = self._some_true(face, batch["all"]["id"])
-        base, visible, raw = self.encoder.encode(params, face, record["image"])
+        known = within_edges(record["edges"], self.config.image_size)
+        base, visible, raw = self.encoder.encode(params, face, record["image"], known)
         # One after the other: a dense mesh of each is large, and on CPUs vmap is slower.
-        parts = base, visible, raw, record["image"], record["normals"]
+        parts = base, visible, raw, record["image"], known, record["normals"]
         values, overflow = jax.lax.map(lambda one: self._terms(*one), parts)
         values = jax.tree.map(jnp.mean, values)
         total = sum(self.config.loss[name] * value for name, value in values.items())
@@ -87,23 +89,25 @@ class Detail:
         return jax.tree.map(lambda a, b: jnp.where(chosen.reshape(-1, *[1] * (a.ndim - 1)), a, b), true, face)
 
     @jax.named_scope("losses")
-    def _terms(self, base: DenseFace, visible: jax.Array, raw: jax.Array, photo: jax.Array, true: jax.Array):
+    def _terms(self, base: DenseFace, visible: jax.Array, raw: jax.Array, photo: jax.Array, known: jax.Array,
+               true: jax.Array):
         """({name: value} of the terms weighed above 0 of one photo, the renderer's overflow)."""
         displacement = self.space.fine_part(raw)
         vertices = self.space.displaced(base, displacement)
         shown = self.space.render(base, vertices)
         normals = vertex_normals(vertices, self.space.dense.triangles)
-        terms = self._pictures(shown, photo, true) | self._maps(base, vertices, normals, visible, raw, displacement)
-        terms |= self._surfaces(vertices, normals)
+        terms = (self._pictures(shown, photo, known, true) | self._surfaces(vertices, normals)
+                 | self._maps(base, vertices, normals, visible, raw, displacement))
         used = {name: term() for name, term in terms.items() if self.config.loss[name] > 0}
         return used, shown.overflow
 
-    def _pictures(self, shown: Rendering, photo: jax.Array, true: jax.Array):
-        """What is compared pixel by pixel, on the skin: colours, and normals where the true ones are known."""
+    def _pictures(self, shown: Rendering, photo: jax.Array, known: jax.Array, true: jax.Array):
+        """What is compared pixel by pixel, on the skin: colours where there is a photo, and normals where the true ones
+        are known."""
         skin = jax.lax.stop_gradient(shown.colour[..., 3])
 
         def look_alike():
-            return masked_image_mean(colour_distance(self.space.over(shown, photo), photo), skin)
+            return masked_image_mean(colour_distance(self.space.over(shown, photo), photo), skin * known)
 
         return {"photo": look_alike, "true_normals": lambda: losses.normal_distance(shown.normals, true, skin)}
 

@@ -1,11 +1,13 @@
 """The terms of learning from photos, each by itself; a term weighed 0 is not computed."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sfm_jax.data.crop import within_edges
 from sfm_jax.data.damage import to_linear, to_srgb
 from sfm_jax.geometry.adjacency import neighbour_table
 from sfm_jax.geometry.mesh import vertex_normals
@@ -19,10 +21,19 @@ from sfm_jax.losses.confidence import aleatoric
 from sfm_jax.losses.masks import masked_mean
 from sfm_jax.morphable.model import MorphableModel, linear_shape
 from sfm_jax.networks.confidence import Confidence
-from sfm_jax.render import Rendering
 from sfm_jax.training.parallel import AXIS
 
 PERCEPTUAL_DISTANCES = {"cosine": perceptual.cosine_distance, "squared": perceptual.mean_squared}
+
+
+class Beside(NamedTuple):
+    """sRGB photos and faces over them, images [B, R, R, 3], the skin that both show, [B, R, R], and the renderer's
+    overflow [B]."""
+
+    photo: jax.Array
+    render: jax.Array
+    skin: jax.Array
+    overflow: jax.Array
 
 
 class Terms:
@@ -125,33 +136,36 @@ class Terms:
         share = share_of_device(self.config.rendered_photos) or len(record["image"])
         face, record, prediction = jax.tree.map(lambda leaf: leaf[::max(len(leaf) // share, 1)][:share],
                                                 (face, record, prediction))
-        photo = resize(record["image"], self.renderer.size)
-        render, seen = self.over(face, photo)
+        seen = self.beside(face, record)
 
         def pixel():
-            return jnp.mean(self.difference(render, photo, seen.alpha, prediction.confidence))
+            return jnp.mean(self.difference(seen, prediction.confidence))
 
         def similar():
             """Features of the render over the photo, and of the photo at the same resolution."""
-            whole = (resize(picture, self.config.image_size) for picture in (render, photo))
+            whole = (resize(picture, self.config.image_size) for picture in (seen.render, seen.photo))
             distance = PERCEPTUAL_DISTANCES[self.config.perceptual_distance]
             return jnp.mean(distance(*(features(one, face.landmarks) for one in whole)))
 
         return {"pixel": pixel, "perceptual": similar}, jnp.sum(seen.overflow)
 
-    def over(self, face: Face, photo: jax.Array) -> tuple[jax.Array, Rendering]:
-        """Faces over photos [B, R, R, 3], which the renderer's R pixels show as well: sRGB pictures, and more."""
+    def beside(self, face: Face, record: dict) -> Beside:
+        """Photos of a record (image, edges), and faces over them, at the renderer's size."""
+        photo = resize(record["image"], self.renderer.size)
+        known = within_edges(record["edges"], self.config.image_size)[..., None]
+        known = resize(known, self.renderer.size) > 0.999
         seen = self.renderer(self.renderer.scaled(face, self.config.image_size), to_linear(photo))
-        return to_srgb(seen.colour), seen
+        # Beyond a photo's edges nobody knows what the face looks like: both pictures are black there.
+        return Beside(photo, jnp.where(known, to_srgb(seen.colour), photo), known[..., 0] * seen.alpha, seen.overflow)
 
-    def difference(self, render: jax.Array, photo: jax.Array, alpha: jax.Array, confidence: Confidence) -> jax.Array:
-        """Of sRGB pictures [B, R, R, 3] on the skin that is seen, [B]; how far off, and where, the confidence says."""
-        error = image.colour_distance(render, photo)
+    def difference(self, seen: Beside, confidence: Confidence) -> jax.Array:
+        """Of both pictures on the skin, [B]; how far off, and where, the confidence says."""
+        error = image.colour_distance(seen.render, seen.photo)
         if self.config.confidence:
-            error = aleatoric(error, resize(confidence.pixel[..., None], photo.shape[1])[..., 0],
+            error = aleatoric(error, resize(confidence.pixel[..., None], seen.photo.shape[1])[..., 0],
                               self.config.tolerance.pixel)
         # The mask is no variable: or the face would shrink to be wrong in fewer places.
-        return image.masked_image_mean(error, jax.lax.stop_gradient(alpha))
+        return image.masked_image_mean(error, jax.lax.stop_gradient(seen.skin))
 
     def _codes(self, prediction: Prediction):
         codes = prediction.codes

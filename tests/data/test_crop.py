@@ -1,11 +1,21 @@
 """Crops against closed forms: a ramp tells of every pixel where in the photo it was taken."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sfm_jax.data.crop import crop_affine, crop_image, landmark_box, shown_part, transform_points, warp
+from sfm_jax.data.crop import (
+    crop_affine,
+    crop_edges,
+    crop_image,
+    landmark_box,
+    shown_part,
+    transform_points,
+    warp,
+    within_edges,
+)
 
 
 def ramp(height=200, width=240):
@@ -72,6 +82,21 @@ def test_the_part_of_a_crop_that_shows_the_photo(box, roll):
     assert (shown[inside > 0] == 255).all()
     rim = (shown == 255) & (inside == 0)
     assert rim.sum() <= 5 * 48 and not (shown[inside == 0] == 255).all() or not inside.any()
+
+
+def test_edges_of_a_part_are_the_same_in_jax_and_batched():
+    """Of a photo that is black but for a rectangle."""
+    image, extent = np.zeros((80, 100, 3), np.uint8), np.array([20, 10, 90, 70])
+    image[10:70, 20:90] = 255
+    affines = [crop_affine(((50.0, 40.0), 120.0), 48, 20.0, mirror=True), crop_affine(((90.0, 70.0), 30.0), 48)]
+    edges = np.stack([crop_edges(image, affine, extent) for affine in affines])
+    inside = within_edges(edges, 48)
+    chex.assert_shape(inside, (2, 48, 48))
+    for mask, affine in zip(inside, affines, strict=True):
+        shown = warp(image, affine, 48)[..., 0]
+        assert (shown[mask > 0] == 255).all() and mask.sum() > 0.8 * (shown == 255).sum()
+    np.testing.assert_array_equal(jax.jit(within_edges, static_argnums=1)(jnp.asarray(edges), 48), inside)
+    assert within_edges(np.zeros((4, 3), np.float32), 5).all()
 
 
 def test_small_crops_do_not_alias():

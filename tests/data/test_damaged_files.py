@@ -12,11 +12,11 @@ from PIL import Image
 from experiments import hostile_seeds as seeds
 from sfm_jax.data import photo_sets
 from sfm_jax.data.aflw import AflwPhotos
+from sfm_jax.data.data_sets import open_shards
 from sfm_jax.data.frames import FrameFolder
 from sfm_jax.data.labelled_folder import read_landmarks
 from sfm_jax.data.photo_sets import BadPhoto, decode
 from sfm_jax.data.scans import read_scan
-from sfm_jax.data.shards import open_shards
 
 
 def refused(call, *arguments, message):

@@ -72,7 +72,7 @@ class FourPhotos:
             "rotation": np.tile(np.eye(3, dtype=np.float32), (count, 1, 1)),
             "rotation_mask": np.zeros(count, np.float32), "identity": np.zeros((count, 120), np.float32),
             "expression": np.zeros((count, 51), np.float32), "codes_mask": np.zeros(count, np.float32),
-            "id": indices.astype(np.int32)}
+            "edges": np.zeros((count, 4, 3), np.float32), "id": indices.astype(np.int32)}
 
 
 def test_photos_from_files_beside_synthetic_ones(source):

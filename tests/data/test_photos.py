@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from sfm_jax.data.augment import MIRROR, Augmentation
+from sfm_jax.data.crop import within_edges
 from sfm_jax.data.photo_sets import BadPhoto, RawPhoto, decode
 from sfm_jax.data.photos import Photos, open_photos
 
@@ -128,7 +129,7 @@ def test_record_without_labels():
         "image": ((3, SIZE, SIZE, 3), "uint8"), "person": ((3,), "int32"), "landmarks": ((3, 68, 2), "float32"),
         "landmark_mask": ((3, 68), "float32"), "rotation": ((3, 3, 3), "float32"), "rotation_mask": ((3,), "float32"),
         "identity": ((3, 5), "float32"), "expression": ((3, 4), "float32"), "codes_mask": ((3,), "float32"),
-        "id": ((3,), "int32")}
+        "edges": ((3, 4, 3), "float32"), "id": ((3,), "int32")}
     chex.assert_tree_all_finite(record)
     assert not any(record[name].any() for name in ("landmark_mask", "rotation_mask", "codes_mask"))
     np.testing.assert_array_equal(record["person"], -1)
@@ -161,6 +162,19 @@ def test_landmarks_stay_on_the_picture():
         assert min(distances) < 0.15
         mirrored.append(int(np.argmin(distances)))
     assert 0 < np.mean(mirrored) < 1
+
+
+@pytest.mark.parametrize("extent", [None, (30, 0, 240, 150)])
+def test_edges_tell_the_photo_from_the_black_around_it(extent):
+    """A white photo, of which a part may have been black before."""
+    image = np.zeros((200, 240, 3), np.uint8)
+    left, top, right, bottom = extent or (0, 0, 240, 200)
+    image[top:bottom, left:right] = 255
+    raw = RawPhoto(image, "x", landmarks=face() + [60, 40], extent=extent if extent is None else np.array(extent))
+    changes = Augmentation(brightness=0, contrast=0, gamma=0)
+    record = Photos(ListSource([raw] * 8), (5, 4), SIZE, changes).load(np.arange(8))
+    inside, white = within_edges(record["edges"], SIZE) > 0, (record["image"] == 255).all(-1)
+    assert white[inside].all() and not white.all((1, 2)).any() and inside.sum() > 0.9 * white.sum()
 
 
 def test_unknown_landmarks_are_masked_and_finite():

@@ -14,6 +14,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
 from sfm_jax.data.aflw import rotation_from_pose
+from sfm_jax.data.crop import within_edges
 from sfm_jax.data.photo_sets import BadPhoto
 from sfm_jax.data.photos import Photos, open_photos
 from sfm_jax.data.pipeline import batches
@@ -70,11 +71,32 @@ def test_crops_keep_their_labels(folder, tmp_path):
     shards = open_photos(f"shards:{tmp_path}/out")
     second = Photos(shards, (3, 2), 32, None).load(np.arange(COUNT - 1))
     first = Photos(source, (3, 2), 32, None).load(good(range(COUNT)))
-    assert_same(first, second, but=("id", "image"), rtol=1e-4, atol=1e-4)
+    assert_same(first, second, but=("id", "image", "edges"), rtol=1e-4, atol=1e-4)
     inner = np.s_[:, 2:-2, 2:-2]  # the photo's edge is blurred twice
     assert np.abs(first["image"][inner].astype(int) - second["image"][inner]).mean() < 2
     data = tfds.builder_from_directory(str(tmp_path / "out")).as_data_source("train")
     assert {example["image"].shape for example in data} == {(64, 64, 3)}
+
+
+def test_crops_know_where_the_photo_ends(tmp_path):
+    """White photos of faces at their borders, cropped, and cropped once more."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number, centre in enumerate([(20, 60), (85, 100), (50, 50)]):
+        Image.new("RGB", (100, 120), "white").save(photos / f"{number}.png")
+        angle = np.linspace(0, 2 * np.pi, 68, endpoint=False)
+        np.savez(photos / f"{number}.npz", landmarks=np.stack([np.cos(angle), np.sin(angle)], -1) * 30 + centre)
+    source = open_photos(f"folder:{photos}")
+    build_shards(source, tmp_path / "out", Packing(size=64))
+    once = tmp_path / "once"
+    build_shards(open_photos(f"shards:{tmp_path}/out"), once, Packing(size=56, margin=1.2))
+    direct = within_edges(Photos(source, (3, 2), 32, None).load(np.arange(3))["edges"], 32)
+    for place in (tmp_path / "out", once):
+        record = Photos(open_photos(f"shards:{place}"), (3, 2), 32, None).load(np.arange(3))
+        inside = within_edges(record["edges"], 32)
+        assert record["image"][inside > 0].min() > 240 and inside[2].all()
+        assert (inside <= direct).all() and (inside.sum((1, 2)) > 0.9 * direct.sum((1, 2))).all()
+        assert (direct[:2].mean((1, 2)) < 0.95).all()
 
 
 def test_several_processes_write_the_same(folder, tmp_path):
@@ -132,7 +154,7 @@ def test_shards_of_another_packing_are_made_again(folder, tmp_path):
     build_shards(rest, tmp_path / "out", other, max_bad_fraction=0.1)
     assert rest.read == list(range(COUNT))
     assert len(list((tmp_path / "out").glob("*array_record*"))) == 3
-    with pytest.raises(ValueError, match="photos.json: finished shards of other photos or another packing"):
+    with pytest.raises(ValueError, match="photos.json: finished shards of other photos, or packed otherwise"):
         build_shards(source, tmp_path / "out", SMALL)
 
 

@@ -50,7 +50,7 @@ def frames(task):
     b = codes(task, 2, like=a)
     confidence = Confidence(jnp.ones((PAIRS, 8, 8)), jnp.ones((PAIRS, 8, 8)))
     return [{"codes": one, "image": photo(one), "confidence": confidence, "landmarks": decode(one, SIZE).landmarks,
-             "landmark_mask": jnp.ones((PAIRS, 68))} for one in (a, b)], decode
+             "landmark_mask": jnp.ones((PAIRS, 68)), "edges": jnp.zeros((PAIRS, 4, 3))} for one in (a, b)], decode
 
 
 def truth(a, b):

@@ -99,6 +99,28 @@ def test_an_offset_that_moves_nothing_is_held(task):
     assert aux.metrics["map"] == pytest.approx(0, abs=1e-4)
 
 
+def test_what_lies_beyond_a_photos_edges_has_no_influence(task, found):
+    """Photos whose left half is said to be no photo: whatever is there, map and look are the same; right, they are
+    not."""
+    params, _ = task.init(jax.random.key(0), None)
+    params = jax.tree.map(lambda leaf: 3 * leaf, params)
+    size = found.photo.shape[1]
+    known = jnp.zeros((4, size, size)).at[:, :, size // 2:].set(1.0)
+
+    @jax.jit
+    def value(images):
+        base, visible, raw = task.encoder.encode(params, found.face, images, known)
+        parts = base, visible, raw, images, known, jnp.zeros_like(images)
+        return raw, jax.lax.map(lambda one: task._terms(*one), parts)[0]["photo"]
+
+    before = value(jnp.asarray(found.photo))
+    beyond = value(jnp.asarray(found.photo).at[:, :, :size // 2].set(0.0))
+    for a, b in zip(before, beyond, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+    inside = value(jnp.asarray(found.photo).at[:, :, size // 2:].set(0.0))
+    assert all(np.abs(a - b).max() > 1e-3 for a, b in zip(before, inside, strict=True))
+
+
 def record_of(found):
     """The record of photos in which the found surface is the true one."""
     return {"normals": found.fine["normals"], "depth": found.fine["depth"], "displacement": found.fine["displacement"],

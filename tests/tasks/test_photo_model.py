@@ -83,6 +83,37 @@ def test_labels_that_are_hidden_have_no_influence(plain):
     assert float(value(changed)) == pytest.approx(float(value(record)), rel=1e-6)
 
 
+def test_what_lies_beyond_a_photos_edges_has_no_influence(model):
+    """Photos whose left third is said to be no photo: whatever is there, pixel and perceptual terms are the same; of
+    the other two thirds they are not."""
+    task, (params, state, batch), _ = prepared(model, batch_size=8, loss__perceptual=1.0)
+    params, state, batch = jax.tree.map(lambda leaf: leaf[0], (params, state, batch))
+    record = jax.jit(task.mixture.records)(batch)
+    size = record["image"].shape[1]
+    edges = np.zeros((4, 3), np.float32)
+    edges[0] = 1, 0, -size / 3
+    record["edges"] = jnp.broadcast_to(edges, record["edges"].shape)
+
+    @jax.jit
+    def value(image):
+        prediction, _ = task.predict(params, state, record["image"], train=False)
+
+        def loss(_):
+            values, _, _ = task.terms(params, state["moments"], task.decoder(params), prediction,
+                                      record | {"image": image}, lambda images, _: images[:, ::4, ::4].reshape(8, -1))
+            return values["pixel"], values["perceptual"]
+
+        return jax.vmap(loss, axis_name="data")(jnp.zeros(1))
+
+    def changed(columns):
+        return np.array(value(record["image"].at[:, :, columns].set(0.0)))[:, 0]
+
+    beyond, photo = slice(0, size // 3 - 4), slice(size // 2, size)
+    before = np.array(value(record["image"]))[:, 0]
+    assert changed(beyond)[0] == pytest.approx(before[0], rel=1e-5)
+    assert (np.abs(changed(photo) - before) > 1e-3).all()
+
+
 @pytest.mark.parametrize("changes, message", [
     ({"data__identity": "", "data__landmarks": ""}, "found photos for nothing"),
     ({"data__all": "synthetic"}, "expected data.all, data.pairs or data.clips alone"),
