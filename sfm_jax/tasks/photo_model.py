@@ -28,8 +28,11 @@ from sfm_jax.tasks.finished import file_sources, limit_components, open_photo_mo
 from sfm_jax.tasks.photo_terms import PERCEPTUAL_DISTANCES, Terms
 from sfm_jax.training.parallel import AXIS
 from sfm_jax.training.task import Aux
+from sfm_jax.training.workdir import CONFIG_FILE, flatten
 
 PERCEPTUAL = ("trunk", "face_recognition")
+# Settings, and groups of them, that say on which photos a report measures.
+HELD_OUT = ("seed", "model", "detail", "image_size", "data.heldout_", "data.conditions.", "data.wrinkle_size")
 
 
 class PhotoModel:
@@ -49,7 +52,7 @@ class PhotoModel:
             if config[key] not in choices:
                 raise ValueError(f"{key}: found {config[key]!r}, expected one of {', '.join(choices)}")
         self.recogniser = load_face_recognition() if config.perceptual == "face_recognition" else None
-        self.rival = _rival(config.get("rival"))
+        self.rival, self.rival_differs = read_rival(config)
         self.terms = Terms(config, self.model, self.start, self.weights, self.mixture.persons)
 
     @property
@@ -155,12 +158,20 @@ class PhotoModel:
         return write_report(self, params, state, workdir, run)
 
 
-def _rival(workdir):
-    """The numbers of the finished run in `workdir`, to be shown beside this one's; none if it is empty."""
-    if not workdir:
-        return {}
-    path = Path(workdir) / "report.json"
+def read_rival(config) -> tuple[dict[str, float], list[str]]:
+    """The numbers of the finished run in config.rival, to be shown beside this one's, none if there is no such key or
+    it is empty; and the settings of its held-out photos that are not this config's, "KEY: there THIS, here THAT"."""
+    if not config.get("rival"):
+        return {}, []
+    numbers, theirs = (_read_json(Path(config.rival) / name) for name in ("report.json", CONFIG_FILE))
+    here, there = (flatten(settings) for settings in (json.loads(json.dumps(config.to_dict())), theirs))
+    keys = sorted(key for key in here | there if key.startswith(HELD_OUT))
+    return numbers, [f"{key}: there {there.get(key)}, here {here.get(key)}" for key in keys
+                     if there.get(key) != here.get(key)]
+
+
+def _read_json(path):
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"rival: {path}: not a readable report ({error})") from None

@@ -47,7 +47,8 @@ def write_report(task, params, state, workdir: Path, run) -> dict:
     _shapes(report, task, heldout)
     task.illustrate(report, params, state, numbers)
     if task.rival:
-        report.section("Beside another run", f"{task.config.rival}: the same measures.")
+        others = f" Its held-out photos are others: {'; '.join(task.rival_differs)}." if task.rival_differs else ""
+        report.section("Beside another run", f"{task.config.rival}: the same measures.{others}")
         report.table([{"": name, "this run": value, "the other": task.rival[name]} for name, value in numbers.items()
                       if name.split("/")[0] in COMPARED and name in task.rival])
     report.write(workdir)

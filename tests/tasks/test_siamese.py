@@ -1,5 +1,7 @@
 """The Siamese task on a toy model: what its terms see, and true codes as their optimum."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from sfm_jax.geometry.rotation import rotation_from_axis_angle
 from sfm_jax.inference.face import FaceCodes
 from sfm_jax.inference.photo_encoder import Prediction
 from sfm_jax.tasks import create_task
+from sfm_jax.tasks.photo_model import read_rival
 from sfm_jax.tasks.siamese import in_pairs, same_person
 
 
@@ -94,6 +97,23 @@ def test_a_batch_without_a_positive_pair_is_finite_and_draws_nobody_together(see
         for part in (lambda f: f, jax.grad))
     assert float(value) == 0 and not np.any(gradient)
     assert np.isfinite(task._contrastive(prediction._replace(codes=codes), strangers, memory))
+
+
+def test_a_rival_measured_on_other_photos_is_told_so(model, tmp_path):
+    ours = config("siamese", model, rival=str(tmp_path))
+    theirs = json.loads(json.dumps(ours.to_dict()))
+    (tmp_path / "report.json").write_text('{"heldout/nme_percent": 5.0}')
+    (tmp_path / "config.json").write_text(json.dumps(theirs | {"steps": 7, "batch_size": 3}))
+    assert read_rival(ours) == ({"heldout/nme_percent": 5.0}, [])
+    theirs["data"]["conditions"]["grey"] = 0.75
+    del theirs["data"]["heldout_photos_per_person"]
+    (tmp_path / "config.json").write_text(json.dumps(theirs))
+    here = ours.data
+    assert read_rival(ours)[1] == [f"data.conditions.grey: there 0.75, here {here.conditions.grey}",
+                                   f"data.heldout_photos_per_person: there None, here {here.heldout_photos_per_person}"]
+    (tmp_path / "config.json").write_text("[1]")
+    with pytest.raises(ValueError, match="rival: .*config.json: not a readable report"):
+        read_rival(ours)
 
 
 @pytest.mark.parametrize("changes, message", [
