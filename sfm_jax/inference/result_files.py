@@ -6,6 +6,7 @@ A folder is written under a temporary name and renamed when all of it is there.
 import contextlib
 import dataclasses
 import html
+import itertools
 import json
 import os
 import shutil
@@ -95,7 +96,7 @@ def write_face(
         export.write_obj(place / "face.obj", vertices, topology.triangles, **uv)
         export.write_ply(place / "face.ply", vertices, topology.triangles, colours=to_srgb(found.colours()))
         basis = np.asarray(found.model.expression_basis)
-        names = found.model.expression_names or tuple(f"expression{i}" for i in range(len(basis)))
+        names = distinct(found.model.expression_names or [f"expression{i}" for i in range(len(basis))])
         export.write_glb(place / "face.glb", neutral, topology.triangles, **uv,
                          morph_targets=dict(zip(names, basis, strict=True)),
                          morph_weights=dict(zip(names, found.expression.tolist(), strict=True)))
@@ -103,6 +104,15 @@ def write_face(
         export.write_image(place / "overlay.png", overlay(image, found, texture))
         if detailer is not None:
             detailer.write(place, image, found)
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """The names, those that were there before with a number: "smile", "smile 2"."""
+    found = []
+    for name in names:
+        numbers = itertools.chain([name], (f"{name} {number}" for number in itertools.count(2)))
+        found.append(next(one for one in numbers if one not in found and (one == name or one not in names)))
+    return found
 
 
 def write_parameters(

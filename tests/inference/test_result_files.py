@@ -202,3 +202,9 @@ def test_an_interrupt_leaves_nothing(tmp_path):
         (place / "half").write_text("")
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("names, expected", [
+    (("a", "b", "a", "a", "b"), ["a", "b", "a 2", "a 3", "b 2"]), (("a", "a", "a 2"), ["a", "a 3", "a 2"]), ((), [])])
+def test_names_of_morph_targets_are_distinct(names, expected):
+    assert result_files.distinct(names) == expected
