@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from sfm_jax.geometry.camera import Orthographic, Perspective
 from sfm_jax.morphable.default import load_default
+from sfm_jax.render.renderer import surface
 
 
 def head(subdivisions=3):
@@ -20,6 +21,37 @@ def head(subdivisions=3):
     vertices = vertices * [0.8, 1.1, 0.9] + np.where(
         vertices[:, 2:] > 0, np.array([0, 0, 60.0]) * np.exp(-beside / 350)[:, None], 0.0)
     return vertices.astype(np.float32), np.asarray(ball.faces, np.int32)
+
+
+def grid(columns, rows, position, x=(0.05, 0.95), y=(0.05, 0.95)):
+    """A grid of 2 x columns x rows triangles over a rectangle of UV space; position maps uv [U, 2] to [U, 3] mm."""
+    u, v = np.meshgrid(np.linspace(*x, columns + 1), np.linspace(*y, rows + 1))
+    uv = np.stack([u.ravel(), v.ravel()], 1)
+    a = (np.arange(rows)[:, None] * (columns + 1) + np.arange(columns)).ravel()
+    b, c, d = a + 1, a + columns + 2, a + columns + 1
+    return position(uv).astype(np.float32), np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)]), uv
+
+
+def octahedral_sphere(count, radius):
+    """A closed sphere over the whole UV square (Engelhardt & Dachsbacher 2008), its border folded upon itself."""
+    square, triangles, uv = grid(count, count, lambda uv: np.pad(2 * uv - 1, ((0, 0), (0, 1))), (0, 1), (0, 1))
+    x, y, _ = np.float64(square).T
+    # A quad's diagonal lies along the octahedron's edges |x| + |y| = 1: flip those that cross it.
+    half = len(triangles) // 2
+    a, b, c, d = triangles[:half, 0], triangles[:half, 1], triangles[:half, 2], triangles[half:, 2]
+    across = ((x[a] + x[c]) * (y[a] + y[c]) > 0)[:, None]
+    triangles = np.concatenate([np.where(across, np.stack([a, b, d], 1), triangles[:half]),
+                                np.where(across, np.stack([b, c, d], 1), triangles[half:])])
+    z = 1 - abs(x) - abs(y)
+    fold = np.maximum(-z, 0)
+    points = np.stack([x - np.sign(x) * fold, y - np.sign(y) * fold, z], 1)
+    _, first, weld = np.unique(points.round(6), axis=0, return_index=True, return_inverse=True)
+    points = points[first] / np.linalg.norm(points[first], axis=1, keepdims=True)
+    return surface(weld.ravel()[triangles], uv, triangles), (radius * points).astype(np.float32)
+
+
+def plane(uv):
+    return np.stack([120 * uv[:, 0] - 60, 80 * uv[:, 1] - 40, 10 * uv[:, 0]], 1)
 
 
 def colours(vertices):

@@ -14,7 +14,6 @@ from jax.test_util import check_grads
 from sfm_jax.geometry.camera import Orthographic, Perspective, frame
 from sfm_jax.geometry.rotation import rotation_from_euler
 from sfm_jax.morphable.default import load_default
-from sfm_jax.render.dense import dense_mesh, dense_vertices
 from sfm_jax.render.renderer import render, surface
 from sfm_jax.render.uv import displace, map_to_vertices, sample_map, unwrap, uv_layout, vertices_to_map
 from sfm_jax.render.visibility import visibility
@@ -24,34 +23,7 @@ LAYOUT = uv_layout(FACE.topology, 128)
 MEAN = np.asarray(FACE.mean, np.float64)
 
 
-def grid(columns, rows, position, x=(0.05, 0.95), y=(0.05, 0.95)):
-    """A grid of 2 x columns x rows triangles over a rectangle of UV space; position maps uv [U, 2] to [U, 3] mm."""
-    u, v = np.meshgrid(np.linspace(*x, columns + 1), np.linspace(*y, rows + 1))
-    uv = np.stack([u.ravel(), v.ravel()], 1)
-    a = (np.arange(rows)[:, None] * (columns + 1) + np.arange(columns)).ravel()
-    b, c, d = a + 1, a + columns + 2, a + columns + 1
-    return position(uv).astype(np.float32), np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)]), uv
-
-
-def octahedral_sphere(count, radius):
-    """A closed sphere over the whole UV square (Engelhardt & Dachsbacher 2008), its border folded upon itself."""
-    square, triangles, uv = grid(count, count, lambda uv: np.pad(2 * uv - 1, ((0, 0), (0, 1))), (0, 1), (0, 1))
-    x, y, _ = np.float64(square).T
-    # A quad's diagonal lies along the octahedron's edges |x| + |y| = 1: flip those that cross it.
-    half = len(triangles) // 2
-    a, b, c, d = triangles[:half, 0], triangles[:half, 1], triangles[:half, 2], triangles[half:, 2]
-    across = ((x[a] + x[c]) * (y[a] + y[c]) > 0)[:, None]
-    triangles = np.concatenate([np.where(across, np.stack([a, b, d], 1), triangles[:half]),
-                                np.where(across, np.stack([b, c, d], 1), triangles[half:])])
-    z = 1 - abs(x) - abs(y)
-    fold = np.maximum(-z, 0)
-    points = np.stack([x - np.sign(x) * fold, y - np.sign(y) * fold, z], 1)
-    _, first, weld = np.unique(points.round(6), axis=0, return_index=True, return_inverse=True)
-    points = points[first] / np.linalg.norm(points[first], axis=1, keepdims=True)
-    return surface(weld.ravel()[triangles], uv, triangles), (radius * points).astype(np.float32)
-
-
-SPHERE, BALL = octahedral_sphere(24, 50.0)
+SPHERE, BALL = scenes.octahedral_sphere(24, 50.0)
 TILT = Orthographic(rotation_from_euler(jnp.array([20.0, 30.0, 10.0])), jnp.zeros(3), jnp.float32(0.4),
                     jnp.array([32.0, 24.0]))
 SHAPE = (48, 64)
@@ -88,7 +60,7 @@ def test_weights_give_the_uv_of_the_texels_centre(size):
 
 
 def test_row_zero_is_the_top():
-    vertices, triangles, uv = grid(3, 2, lambda uv: np.pad(uv, ((0, 0), (0, 1))), y=(0.6, 0.95))
+    vertices, triangles, uv = scenes.grid(3, 2, lambda uv: np.pad(uv, ((0, 0), (0, 1))), y=(0.6, 0.95))
     layout = uv_layout(surface(triangles, uv), 32)
     assert layout.mask[2:12].any() and not layout.mask[14:].any()
     position = np.asarray(vertices_to_map(vertices, layout))
@@ -113,22 +85,18 @@ def test_linear_map_comes_back_to_the_vertices():
 
 # ------------------------------------------------------------------------------------------------ unwrap
 
-def plane(uv):
-    return np.stack([120 * uv[:, 0] - 60, 80 * uv[:, 1] - 40, 10 * uv[:, 0]], 1)
-
-
 @pytest.mark.parametrize("perspective", [False, True])
 def test_linear_image_unwraps_exactly(perspective):
     camera = Perspective(TILT.rotation, jnp.array([0.0, 0.0, -400.0]), jnp.float32(160.0), TILT.centre)
     camera = camera if perspective else TILT
-    vertices, triangles, uv = grid(6, 6, plane)
+    vertices, triangles, uv = scenes.grid(6, 6, scenes.plane)
     mesh = surface(triangles, uv)
     layout = uv_layout(mesh, 64)
     row, column = np.mgrid[:SHAPE[0], :SHAPE[1]] + 0.5
     image = np.stack([2 * column - row, 0.1 * column + 3 * row], -1).astype(np.float32)
     colour, visible = UNWRAP(image, vertices, camera, layout, see(vertices, mesh, camera, SHAPE))
     c = scenes.as_float64(camera)
-    points = plane(texel_uv(64).reshape(-1, 2)) @ c["rotation"].T + c["translation"]
+    points = scenes.plane(texel_uv(64).reshape(-1, 2)) @ c["rotation"].T + c["translation"]
     scale = c["focal"] / -points[:, 2] if perspective else c["scale"]
     x = (c["centre"][0] + scale * points[:, 0]).reshape(64, 64)
     y = (c["centre"][1] - scale * points[:, 1]).reshape(64, 64)
@@ -158,7 +126,7 @@ def test_visible_texels_are_those_that_rays_reach():
 
 @pytest.mark.parametrize("aside,depth,turn", [(9e3, -400.0, 0.0), (0.0, 100.0, 0.0), (0.0, -400.0, 180.0)])
 def test_what_the_camera_does_not_see_is_not_visible(aside, depth, turn):
-    vertices, triangles, uv = grid(6, 6, plane)
+    vertices, triangles, uv = scenes.grid(6, 6, scenes.plane)
     mesh = surface(triangles, uv)
     camera = Perspective(rotation_from_euler(jnp.array([0.0, turn, 0.0])), jnp.array([aside, 0.0, depth]),
                          jnp.float32(160.0), TILT.centre)
@@ -224,107 +192,11 @@ def test_moves_along_depth_keep_the_image_points():
     np.testing.assert_allclose(along - BALL, offsets[:, None] * TILT.rotation[2], atol=1e-5)
 
 
-# ------------------------------------------------------------------------------------------------ dense
-
-def outline(triangles):
-    """Euler characteristic, border sides [B, 2] by trimesh; every side belongs to one or two triangles."""
-    mesh = trimesh.Trimesh(np.zeros((triangles.max() + 1, 3)), triangles, process=False)
-    sides, count = np.unique(mesh.edges_sorted, axis=0, return_counts=True)
-    assert count.max() <= 2 and mesh.is_winding_consistent
-    return len(np.unique(triangles)) - len(sides) + len(triangles), sides[count == 1]
-
-
-def loops(sides):
-    return len(trimesh.graph.connected_components(sides))
-
-
-def length(sides, vertices):
-    return np.linalg.norm(vertices[sides[:, 0]] - vertices[sides[:, 1]], axis=1).sum()
-
-
-@pytest.mark.parametrize("size", [64, 128])
-def test_dense_face_has_the_borders_of_the_face_and_no_others(size):
-    dense = dense_mesh(uv_layout(FACE.topology, size))
-    vertices = np.asarray(dense_vertices(FACE.mean, dense), np.float64)
-    (euler, sides), (dense_euler, dense_sides) = outline(FACE.topology.triangles), outline(dense.triangles)
-    assert dense_euler == euler and loops(dense_sides) == loops(sides) == 5
-    np.testing.assert_allclose(length(dense_sides, vertices), length(sides, MEAN), rtol=1e-5)
-    assert len(np.unique(dense.triangles)) == len(vertices) == dense.vertex_count
-    assert len(dense.texel) > (0.93 if size == 64 else 0.96) * uv_layout(FACE.topology, size).mask.sum()
-
-    original = trimesh.Trimesh(MEAN, FACE.topology.triangles, process=False)
-    fine = trimesh.Trimesh(vertices, dense.triangles, process=False)
-    assert 1 - fine.area / original.area < (0.05 if size == 64 else 0.025)
-    source = uv_layout(FACE.topology, size).triangle.reshape(-1)[dense.texel]
-    cosine = np.sum(fine.vertex_normals[:len(dense.texel)] * original.face_normals[source], 1)
-    assert np.median(cosine) > 0.99 and np.mean(cosine > 0.5) > 0.98
-
-
-def test_dense_sphere_is_closed_and_smooth():
-    layout = uv_layout(SPHERE, 64)
-    dense = dense_mesh(layout)
-    vertices = np.asarray(dense_vertices(BALL, dense), np.float64)
-    euler, sides = outline(dense.triangles)
-    assert euler == 2 and len(sides) == 0
-    ball = trimesh.Trimesh(vertices, dense.triangles, process=False)
-    coarse = trimesh.Trimesh(BALL, SPHERE.triangles, process=False)
-    assert ball.is_watertight and abs(ball.volume / coarse.volume - 1) < 0.005
-    assert abs(ball.area / coarse.area - 1) < 0.005
-    # All but the triangles where the square's border turns back upon itself, which are tiny.
-    radial = np.sum(ball.face_normals * vertices[dense.triangles[:, 0]], 1) / 50
-    assert ball.area_faces[radial > 0.97].sum() > 0.998 * ball.area
-    offsets = map_to_vertices(jnp.full((64, 64, 1), 2.0), dense)[:, 0]
-    moved = displace(jnp.asarray(vertices, jnp.float32), dense.triangles, offsets)
-    np.testing.assert_allclose(np.linalg.norm(moved, axis=1) - np.linalg.norm(vertices, axis=1), 2, atol=0.01)
-
-
-def test_dense_vertices_sample_their_own_texel():
-    dense = dense_mesh(LAYOUT)
-    noise = np.random.default_rng(0).random((128, 128, 2)).astype(np.float32)
-    found = np.asarray(map_to_vertices(noise, dense))
-    np.testing.assert_allclose(found[:len(dense.texel)], noise.reshape(-1, 2)[dense.texel], atol=1e-6)
-    position = vertices_to_map(FACE.mean, LAYOUT).reshape(-1, 3)[dense.texel]
-    np.testing.assert_allclose(dense_vertices(FACE.mean, dense)[:len(dense.texel)], position, atol=1e-4)
-    np.testing.assert_allclose(map_to_vertices(jnp.ones((128, 128, 1)), dense), 1, atol=1e-5)
-
-
-def test_mirrored_and_touching_charts():
-    """Two squares that share a side in UV space and not in space, one of them mirrored."""
-    left, triangles, uv = grid(3, 3, plane, x=(0.1, 0.5))
-    right, _, other = grid(3, 3, plane, x=(0.9, 0.5))
-    mesh = surface(np.concatenate([triangles, triangles + 16]), np.concatenate([uv, other]))
-    layout = uv_layout(mesh, 32)
-    dense = dense_mesh(layout)
-    vertices = np.concatenate([left, right + [0, 0, 40]])
-    found = trimesh.Trimesh(dense_vertices(vertices, dense), dense.triangles, process=False)
-    original = trimesh.Trimesh(vertices, mesh.triangles, process=False)
-    assert outline(dense.triangles)[0] == outline(mesh.triangles)[0] == 2
-    np.testing.assert_allclose(found.area, original.area, rtol=1e-5)
-    np.testing.assert_allclose(found.area_faces @ found.face_normals, original.area_faces @ original.face_normals,
-                               atol=1e-2)
-
-
-def test_borders_that_almost_touch_stay_apart():
-    """A tooth whose tip hangs a hundredth of a texel above the middle of a piece of the border below."""
-    uv = np.array([[0.1, 0.1], [0.9, 0.1], [0.9, 0.4], [0.3, 0.4], [0.1, 0.4], [0.1, 0.7], [0.3, 0.7], [0.1, 0.9],
-                   [0.3, 0.9], [0.5, 0.9], [0.5, 0.7], [0.435, 0.4003]])
-    triangles = np.array([[0, 1, 2], [0, 2, 3], [0, 3, 4], [4, 3, 6], [4, 6, 5], [5, 6, 8], [5, 8, 7], [6, 10, 9],
-                          [6, 9, 8], [6, 11, 10]])
-    vertices = np.pad(uv, ((0, 0), (0, 1)))
-    dense = dense_mesh(uv_layout(surface(triangles, uv), 32))
-    found = np.asarray(dense_vertices(vertices, dense), np.float64)
-    euler, sides = outline(dense.triangles)
-    assert euler == 1 and loops(sides) == 1
-    np.testing.assert_allclose(length(sides, found), length(outline(triangles)[1], vertices), rtol=1e-5)
-    np.testing.assert_allclose(trimesh.Trimesh(found, dense.triangles, process=False).area,
-                               trimesh.Trimesh(vertices, triangles, process=False).area, rtol=1e-5)
-
-
 # ------------------------------------------------------------------------------------------------ as functions
 
 def test_gradients_are_finite_differences():
     """In an image that bilinear interpolation reproduces, hence without kinks."""
-    vertices, triangles, uv = grid(3, 3, plane)
+    vertices, triangles, uv = scenes.grid(3, 3, scenes.plane)
     mesh = surface(triangles, uv)
     layout = uv_layout(mesh, 16)
     row, column = (np.mgrid[:SHAPE[0], :SHAPE[1]] + 0.5).astype(np.float32) / 64
@@ -348,8 +220,8 @@ def test_gradients_are_finite_differences():
 
 
 def test_one_trace_for_equal_layouts_and_batches():
-    mesh = surface(*(np.array(a) for a in grid(3, 3, plane)[1:]))
-    vertices = grid(3, 3, plane)[0]
+    mesh = surface(*(np.array(a) for a in scenes.grid(3, 3, scenes.plane)[1:]))
+    vertices = scenes.grid(3, 3, scenes.plane)[0]
     image = np.random.default_rng(2).random((*SHAPE, 3)).astype(np.float32)
     seen = see(vertices, mesh, TILT, SHAPE)
 
@@ -389,13 +261,3 @@ def test_errors_say_what_was_expected():
         with pytest.raises(ValueError, match=message) as error:
             call()
         assert "\n" not in str(error.value)
-
-
-def test_a_chart_that_overlaps_itself_is_refused():
-    winding = np.linspace(0, 4 * np.pi, 49)  # two turns of a ribbon, the second over the first
-    ring = np.stack([np.cos(winding), np.sin(winding)], 1)
-    uv = np.concatenate([0.5 + 0.45 * ring, 0.5 + 0.25 * ring + 0.01 * winding[:, None] / 13])
-    a = np.arange(48)
-    triangles = np.concatenate([np.stack([a, a + 1, a + 49], 1), np.stack([a + 1, a + 50, a + 49], 1)])
-    with pytest.raises(ValueError, match="overlaps itself|cross or coincide"):
-        dense_mesh(uv_layout(surface(triangles, uv.clip(0, 1)), 32))
