@@ -5,6 +5,7 @@ RATIO times the file's bytes, at least SMALL.
 """
 
 import os
+import sys
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
@@ -36,6 +37,7 @@ def read_npz(path: str | os.PathLike, keys: Collection[str] | None = None) -> di
             file.seek(0)
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
+                _check_characters(loaded)
                 return {"": loaded}
             with loaded:
                 return {key: _member(loaded, key) for key in (loaded.files if keys is None else keys)
@@ -49,11 +51,20 @@ def read_npz(path: str | os.PathLike, keys: Collection[str] | None = None) -> di
 def _member(loaded, key):
     try:
         array = loaded[key]
+        if not isinstance(array, np.ndarray):
+            raise ValueError("not an array")
+        _check_characters(array)
     except Exception as error:
         raise ValueError(f"key {key!r}: {error}") from None
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"key {key!r}: not an array")
     return array
+
+
+def _check_characters(array):
+    """ValueError if an array of texts holds numbers that are no characters: Python dies of making texts of them."""
+    if array.dtype.kind == "U":
+        points = np.frombuffer(array.tobytes(), np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+        if points.max(initial=0) > sys.maxunicode:
+            raise ValueError(f"found the character {points.max()}, expected at most {sys.maxunicode}")
 
 
 def check_expansion(size: int, path: str | os.PathLike) -> None:

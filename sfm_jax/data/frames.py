@@ -11,6 +11,9 @@ from sfm_jax.data.labelled_folder import LabelledFolder
 from sfm_jax.data.photo_sets import BadPhoto, RawPhoto, digest, open_image
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg")
+# FFmpeg's names of formats that say when every frame is shown. After seeking in others, some FFmpegs give a frame
+# another one's time.
+_INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi")
 
 
 class FrameFolder(LabelledFolder):
@@ -141,7 +144,7 @@ def _frame_times(path):
 def _decode_at(path, time):
     """The frame that is shown at `time`, [H, W, 3] uint8 sRGB, upright. BadPhoto if there is none."""
     try:
-        # Seeking goes by when frames are decoded, and in some formats comes to lie behind the one that is sought.
+        # Seeking goes by when frames are decoded, and may come to lie behind the one that is sought.
         frame = _sought(path, time, seek=True) or _sought(path, time, seek=False)
     except (OSError, ValueError) as error:
         raise BadPhoto(f"{path}: frame at {time}: {error}") from None
@@ -151,10 +154,10 @@ def _decode_at(path, time):
 
 
 def _sought(path, time, seek):
-    """The frame at `time`, None if it does not come; seek: not from the start of the file."""
+    """The frame at `time`, None if it does not come; seek: not from the start of the file, where that is safe."""
     with _open(path) as container:
         stream = container.streams.video[0]
-        if seek:
+        if seek and container.format.name in _INDEXED:
             container.seek(time, stream=stream)  # to the last frame before it that needs no other one
         for frame in container.decode(stream):
             if frame.pts is not None and frame.pts >= time:

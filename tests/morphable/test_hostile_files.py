@@ -90,6 +90,22 @@ def test_an_npz_that_grows_beyond_measure_is_not_unpacked(tmp_path, monkeypatch)
     assert resident() < before + 20
 
 
+@pytest.mark.parametrize("order", "<>")
+def test_texts_of_numbers_that_are_no_characters_are_refused(tmp_path, order):
+    """Making texts of them is a SystemError."""
+    path, names = tmp_path / "a.npz", np.array([["ab", "c"], ["", "é"]]).astype(f"{order}U4")
+    np.savez(path, names=names, none=np.zeros(0, "U"))
+    assert array_files.read_npz(path)["names"].tolist() == names.tolist()
+    content = bytearray(names.tobytes())
+    content[:4] = b"\xff" * 4
+    damaged = np.frombuffer(content, names.dtype).reshape(names.shape)
+    np.savez(path, names=damaged)
+    np.save(tmp_path / "a.npy", damaged)
+    for file in (path, tmp_path / "a.npy"):
+        with pytest.raises(ValueError, match="found the character 4294967295, expected at most 1114111"):
+            array_files.read_npz(file)
+
+
 def test_the_header_of_an_array_is_not_believed(tmp_path):
     path = tmp_path / "a.npz"
     for shape in ((10**12,), (10**6, 10**6), (-1, 3)):
