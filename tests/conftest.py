@@ -16,6 +16,13 @@ jax.config.update("jax_numpy_rank_promotion", "allow")
 STRICT = ("geometry", "morphable", "render", "losses", "networks", "training")
 # Folders that compile more than they compute: there XLA leaves most optimisations out, also in programs they start.
 COMPILING = ("geometry", "losses", "data", "tasks", "training", "runs")
+# Folders of long tests: of several processes none is left with one of them when the others have nothing to do any more.
+FIRST = ("runs", "tasks", "training")
+
+
+def pytest_collection_modifyitems(items):
+    """Long files first."""
+    items.sort(key=lambda item: (FIRST + (item.path.parent.name,)).index(item.path.parent.name))
 
 
 @pytest.fixture(scope="module", autouse=True)

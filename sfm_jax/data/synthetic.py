@@ -243,7 +243,7 @@ class SyntheticPhotos:
             side = side * (1 - self.conditions.scale)
             return wide.crop(centre - side / 2, self.size / side)
 
-        cameras = jax.vmap(camera)(jnp.asarray(_CAPS_YAWS, jnp.float32))
+        cameras = jax.jit(jax.vmap(camera))(jnp.asarray(_CAPS_YAWS, jnp.float32))
         margin = 2.0 if self._skin else 1.5
         return suggest_caps(shown, self._surface, (self.size, self.size), 1.0, cameras, cull=True, margin=margin,
                         backend=fastest_backend())

@@ -54,7 +54,7 @@ class DetailEncoder:
     def init(self, rng: PRNGKeyArray) -> dict:
         """First parameters: a network that answers almost nothing."""
         size = self.space.uv_size
-        return self.network.init(rng, jnp.zeros((1, size, size, CHANNELS)))["params"]
+        return jax.jit(self.network.init)(rng, jnp.zeros((1, size, size, CHANNELS)))["params"]
 
     @jax.named_scope("network")
     def encode(

@@ -56,14 +56,16 @@ def capacities(
     """The renderer's capacities for faces of a model in images of `size` pixels: for the mean face in any yaw, a third
     larger than its crop; expressions and people fit in the margin. mean: its vertices on the mesh that is
     rendered, the model's own or a finer one."""
-    count = len(_YAWS)
-    angles = jnp.stack([jnp.asarray(_YAWS, jnp.float32), jnp.zeros(count), jnp.zeros(count)], -1)
-    codes = FaceCodes(jnp.zeros((count, 1)), jnp.zeros((count, 1)), jnp.zeros((count, 1)),
-                      rotation_from_euler(angles), jnp.full(count, jnp.log(1.33)), jnp.zeros((count, 2)),
-                      jnp.zeros((count, 9, 3)))
-    cameras: Orthographic = FaceDecoder(model, model.mean, model.identity_basis).camera(codes, size)
-    return suggest_caps(mean, mesh, (size, size), edge_width, cameras, cull=True, margin=2.0,
-                        backend=fastest_backend())
+    def cameras(yaws) -> Orthographic:
+        count = len(yaws)
+        angles = jnp.stack([yaws, jnp.zeros(count), jnp.zeros(count)], -1)
+        codes = FaceCodes(jnp.zeros((count, 1)), jnp.zeros((count, 1)), jnp.zeros((count, 1)),
+                          rotation_from_euler(angles), jnp.full(count, jnp.log(1.33)), jnp.zeros((count, 2)),
+                          jnp.zeros((count, 9, 3)))
+        return FaceDecoder(model, model.mean, model.identity_basis).camera(codes, size)
+
+    return suggest_caps(mean, mesh, (size, size), edge_width, jax.jit(cameras)(jnp.asarray(_YAWS, jnp.float32)),
+                        cull=True, margin=2.0, backend=fastest_backend())
 
 
 def shown_weights(model: MorphableModel, regions: tuple[str, ...] = REGIONS) -> Float[np.ndarray, " V"]:

@@ -46,7 +46,9 @@ class PhotoEncoder:
 
     def init(self, rng: PRNGKeyArray) -> dict:
         """The network's first variables: at the mean face."""
-        return self.network.init(rng, jnp.zeros((2, self.image_size, self.image_size, 3)), train=False)
+        images = jnp.zeros((2, self.image_size, self.image_size, 3))
+        # As one program: a hundred small ones take longer to compile, and none of them is kept for the next start.
+        return jax.jit(self.network.init, static_argnames="train")(rng, images, train=False)
 
     @jax.named_scope("network")
     def predict(

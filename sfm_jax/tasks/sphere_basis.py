@@ -78,7 +78,7 @@ class SphereBasis:
         _, expression = self.classical.fit(self._sample["vertices"], self.model, self.pca_weights)
         targets = np.concatenate([targets, expression], axis=1)
         kernel, bias = classical.ridge(self.whitening(self._sample["vertices"]), targets, penalty=1e-2)
-        encoder = self.encoder.init(rng, jnp.zeros((1, kernel.shape[0])))["params"]
+        encoder = jax.jit(self.encoder.init)(rng, jnp.zeros((1, kernel.shape[0])))["params"]
         encoder["linear"] = {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}
         people, _ = self._start_codes(self.train_scans.neutral_shapes())
         params = {
