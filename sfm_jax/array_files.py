@@ -15,6 +15,7 @@ import numpy as np
 SMALL, RATIO = 1 << 28, 100  # bytes
 _STARTS = b"\x93NUMPY", b"PK\3\4", b"PK\5\6"  # of a .npy, of an .npz and of an empty one
 _LONGEST = 1e12
+_LONGEST_TEXT = 1 << 20  # bytes, of an array that holds none
 _LARGEST_INTEGER = 2.0**53  # that floating point has without gaps
 
 
@@ -37,7 +38,7 @@ def read_npz(path: str | os.PathLike, keys: Collection[str] | None = None) -> di
             file.seek(0)
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
-                _check_characters(loaded)
+                _check_texts(loaded)
                 return {"": loaded}
             with loaded:
                 return {key: _member(loaded, key) for key in (loaded.files if keys is None else keys)
@@ -53,14 +54,17 @@ def _member(loaded, key):
         array = loaded[key]
         if not isinstance(array, np.ndarray):
             raise ValueError("not an array")
-        _check_characters(array)
+        _check_texts(array)
     except Exception as error:
         raise ValueError(f"key {key!r}: {error}") from None
     return array
 
 
-def _check_characters(array):
-    """ValueError if an array of texts holds numbers that are no characters: Python dies of making texts of them."""
+def _check_texts(array):
+    """ValueError if an array of texts holds numbers that are no characters: Python dies of making texts of them; or if
+    it is empty but for the length of texts that it claims, which is taken into memory where it is converted."""
+    if not array.size and array.dtype.itemsize > _LONGEST_TEXT:
+        raise ValueError(f"empty, of elements of {array.dtype.itemsize / 1e6:.0f} MB")
     if array.dtype.kind == "U":
         points = np.frombuffer(array.tobytes(), np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
         if points.max(initial=0) > sys.maxunicode:

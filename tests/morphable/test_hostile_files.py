@@ -98,6 +98,9 @@ def test_texts_of_numbers_that_are_no_characters_are_refused(tmp_path, order):
     assert array_files.read_npz(path)["names"].tolist() == names.tolist()
     content = bytearray(names.tobytes())
     content[:4] = b"\xff" * 4
+    np.savez(path, names=np.zeros((0, 3), "S1000000000"))
+    with pytest.raises(ValueError, match="empty, of elements of 1000 MB"):
+        array_files.read_npz(path)
     damaged = np.frombuffer(content, names.dtype).reshape(names.shape)
     np.savez(path, names=damaged)
     np.save(tmp_path / "a.npy", damaged)
