@@ -28,7 +28,7 @@ from sfm_jax.tasks.finished import file_sources, limit_components, open_photo_mo
 from sfm_jax.tasks.photo_terms import PERCEPTUAL_DISTANCES, Terms
 from sfm_jax.training.parallel import AXIS
 from sfm_jax.training.task import Aux
-from sfm_jax.training.workdir import CONFIG_FILE, flatten
+from sfm_jax.training.workdir import CONFIG_FILE, flat_settings, flatten
 
 PERCEPTUAL = ("trunk", "face_recognition")
 # Settings, and groups of them, that say on which photos a report measures.
@@ -164,7 +164,7 @@ def read_rival(config) -> tuple[dict[str, float], list[str]]:
     if not config.get("rival"):
         return {}, []
     numbers, theirs = (_read_json(Path(config.rival) / name) for name in ("report.json", CONFIG_FILE))
-    here, there = (flatten(settings) for settings in (json.loads(json.dumps(config.to_dict())), theirs))
+    here, there = flat_settings(config), flatten(theirs)
     keys = sorted(key for key in here | there if key.startswith(HELD_OUT))
     return numbers, [f"{key}: there {there.get(key)}, here {here.get(key)}" for key in keys
                      if there.get(key) != here.get(key)]

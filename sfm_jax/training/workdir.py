@@ -26,7 +26,7 @@ def open_workdir(path: str | os.PathLike, config, free_keys: frozenset[str] = fr
 
 
 def _open(path, config, free_keys):
-    ours = flatten(json.loads(json.dumps(config.to_dict())))
+    ours = flat_settings(config)
     file = path / CONFIG_FILE
     # Looked at once: of several processes that open it another may be writing.
     names = _names(path)
@@ -91,6 +91,11 @@ def _differing(before, now):
     found = [f"{name} was {before.get(name, 'absent')} and is {now.get(name, 'absent')}"
              for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
     return "; ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+
+
+def flat_settings(config) -> dict:
+    """The settings of a config, flat, as they come back from CONFIG_FILE: tuples are lists."""
+    return flatten(json.loads(json.dumps(config.to_dict())))
 
 
 def flatten(tree: dict, prefix: str = "") -> dict:

@@ -89,8 +89,8 @@ def test_labels_that_are_hidden_have_no_influence(plain):
 
 
 def test_what_lies_beyond_a_photos_edges_has_no_influence(perceptual):
-    """Photos whose left third is said to be no photo: whatever is there, pixel and perceptual terms are the same; of
-    the other two thirds they are not."""
+    """Photos whose left third is said to be no photo: whatever is there, the pixel term is the same; of the other two
+    thirds it is not, nor is the perceptual one."""
     task, (params, state, batch), _ = perceptual
     params, state, batch = jax.tree.map(lambda leaf: leaf[0], (params, state, batch))
     record = jax.jit(task.mixture.records)(batch)
