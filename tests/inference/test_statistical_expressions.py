@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
-from test_scan_fitting import Scan
+from known_scan import Scan
 
 from sfm_jax.convert import write
 from sfm_jax.data.people import people_of

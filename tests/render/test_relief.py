@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_uv import BALL, SPHERE, grid
+from scenes import grid, octahedral_sphere
 
 from sfm_jax.geometry.mesh import vertex_normals
 from sfm_jax.morphable.default import load_default
@@ -13,6 +13,7 @@ from sfm_jax.render.relief import rounded_vertices, tangent_normals, tangents, t
 from sfm_jax.render.renderer import surface
 from sfm_jax.render.uv import displace, map_to_vertices, uv_layout
 
+SPHERE, BALL = octahedral_sphere(24, 50.0)
 SIDE = 40.0  # mm, of the square of UV space
 
 
