@@ -3,7 +3,9 @@
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
+# XLA's older emitters compile a small program in half the time, and most of a test's time goes into compiling.
+os.environ.setdefault("XLA_FLAGS",
+                      "--xla_force_host_platform_device_count=1 --xla_cpu_use_fusion_emitters=false")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

@@ -1,7 +1,6 @@
 """Every config, two tiny steps: on four devices as on one, and every term that is weighed is there."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +9,9 @@ import chex
 import jax
 import numpy as np
 import pytest
+from started import environment
 from tiny_runs import CONFIGS, config, train
 
-ROOT = Path(__file__).parents[2]
 RUNS = [("stage1", "pmap"), ("stage2", "pmap"), ("sir", "shard_map"), ("siamese", "pmap"), ("cycle", "shard_map"),
         ("detail_coarse", "shard_map"), ("detail", "pmap")]
 # SGD, for Adam would hide a gradient that is N times too large; and in the first steps turns rounding into signs.
@@ -37,9 +36,7 @@ def one_device(model, coarse):
 def four_devices(model, coarse, tmp_path_factory):
     """What this file writes when it is run as a program."""
     out = tmp_path_factory.mktemp("four")
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu",
-                                "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    done = subprocess.run([sys.executable, __file__, str(model), str(coarse), str(out)], env=environment, text=True,
+    done = subprocess.run([sys.executable, __file__, str(model), str(coarse), str(out)], env=environment(4), text=True,
                           capture_output=True, timeout=900)
     assert done.returncode == 0, done.stderr
     return out

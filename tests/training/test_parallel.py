@@ -1,15 +1,14 @@
 """Four devices (virtual, in a process of their own) compute what one does, with one trace and one compilation."""
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import chex
 import jax
 import numpy as np
 import pytest
+from started import environment
 from toy_regression import ToyRegression, config
 
 from sfm_jax.errors import BadInput
@@ -24,7 +23,6 @@ from sfm_jax.training.parallel import (
     whole,
 )
 
-ROOT = Path(__file__).parents[2]
 STEPS = 10
 
 
@@ -81,9 +79,7 @@ def one_device():
 @pytest.fixture(scope="module")
 def four_devices():
     """What this file prints when it is run as a program."""
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu",
-                                "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    done = subprocess.run([sys.executable, __file__], env=environment, text=True, capture_output=True, timeout=120)
+    done = subprocess.run([sys.executable, __file__], env=environment(4), text=True, capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

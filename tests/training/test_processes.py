@@ -1,24 +1,22 @@
 """Two processes of two devices each are one run: they stop together, end together, and a single one can go on."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from started import ROOT, environment
 from toy_regression import Batches, SplitRegression, WholeRegression, config
 
 from sfm_jax.training import distributed
 from sfm_jax.training.logbook import read_metrics
 from sfm_jax.training.loop import train
 
-ROOT = Path(__file__).parents[2]
 STEPS = 40
 
 
@@ -27,11 +25,9 @@ def start_two(workdir, edit, *settings):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT),
-        "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": "2"}
+    shared = environment(2) | {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": "2"}
     command = [sys.executable, "tests/toy_regression.py", str(workdir), edit, *settings]
-    return [subprocess.Popen(command, cwd=ROOT, text=True, env=environment | {"JAX_PROCESS_ID": str(index)},
+    return [subprocess.Popen(command, cwd=ROOT, text=True, env=shared | {"JAX_PROCESS_ID": str(index)},
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for index in range(2)]
 
 

@@ -6,7 +6,6 @@ a run on one device whose losses know nothing of splitting.
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from started import environment
 from toy_regression import Batches, config
 
 from sfm_jax.losses import identity
@@ -22,7 +22,6 @@ from sfm_jax.training.loop import prepare, train
 from sfm_jax.training.parallel import AXIS, EXECUTORS
 from sfm_jax.training.task import Aux
 
-ROOT = Path(__file__).parents[2]
 PERSONS, ROWS, SIZE, PART = 11, 16, 4, 6  # with four devices the last has padding only
 CLIP = 2.0  # of some steps, not of all
 
@@ -89,10 +88,7 @@ class WholeRecognition(Recognition):
 
 def part(folder, devices, steps):
     """One run of this file as a program; what it says at the end."""
-    flag = f"--xla_force_host_platform_device_count={devices}"
-    environment = os.environ | {"XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu",
-                                "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    done = subprocess.run([sys.executable, __file__, str(folder), str(steps)], env=environment, text=True,
+    done = subprocess.run([sys.executable, __file__, str(folder), str(steps)], env=environment(devices), text=True,
                           capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
