@@ -3,7 +3,7 @@
 Camera space is the world's: x right, y up, z towards the viewer, millimetres, so what is seen has falling z. Image
 points are x right, y down in pixels, the centre of the first pixel at (0.5, 0.5). A projection gives [..., V, 3]: the
 image point and a nearness, larger for nearer points, which is linear on the screen inside a triangle (so a depth
-buffer may interpolate it) and measured in pixels at the object's origin.
+buffer may interpolate it) and measured in pixels at the depth of what is shown.
 """
 
 import flax.struct
@@ -16,6 +16,7 @@ from sfm_jax.geometry.vector import normalise, safe_norm
 
 BEHIND = -1e30  # nearness of a point that is not in front of a perspective camera: its triangles are not drawn
 NEAR = 1.0  # mm: the nearest distance that a perspective camera sees
+Shown = Float[AnyArray, "*shown 3"]
 
 
 def to_camera(
@@ -39,7 +40,7 @@ def weak_perspective(
 
 
 def perspective(
-    points: Points, focal: Number, centre: Float[AnyArray, "2"], distance: Number
+    points: Points, focal: Number, centre: Float[AnyArray, "2"], distance: Number | Float[AnyArray, "*#batch"]
 ) -> Float[Array, "*batch 3"]:
     """(c_x + f x / d, c_y - f y / d, f D / d) with d = -z: the pinhole camera in the origin, looking along -z.
 
@@ -63,8 +64,8 @@ class Orthographic:
     scale: Numbers
     centre: Float[AnyArray, "*batch 2"]
 
-    def project(self, vertices: Points) -> Float[Array, "*batch 3"]:
-        """World vertices [..., V, 3] mm to (x px, y px, nearness)."""
+    def project(self, vertices: Points, shown: Shown | None = None) -> Float[Array, "*batch 3"]:
+        """World vertices [..., V, 3] mm to (x px, y px, nearness); `shown` is for perspective cameras."""
         return orthographic(to_camera(vertices, self.rotation, self.translation), self.scale, self.centre)
 
     def unproject(self, depth: Float[AnyArray, "H W"]) -> Float[Array, "H W 3"]:
@@ -94,8 +95,9 @@ class WeakPerspective:
     focal: Numbers
     centre: Float[AnyArray, "*batch 2"]
 
-    def project(self, vertices: Points) -> Float[Array, "*batch 3"]:
-        """World vertices [..., V, 3] mm to (x px, y px, nearness), all at the scale of the object's origin."""
+    def project(self, vertices: Points, shown: Shown | None = None) -> Float[Array, "*batch 3"]:
+        """World vertices [..., V, 3] mm to (x px, y px, nearness), all at the scale of the object's origin; `shown` is
+        for perspective cameras."""
         points = to_camera(vertices, self.rotation, self.translation)
         return weak_perspective(points, self.focal, self.centre, -self.translation[2])
 
@@ -114,17 +116,24 @@ class WeakPerspective:
 
 @flax.struct.dataclass
 class Perspective:
-    """rotation [3, 3], translation [3] mm (the object's origin: z < 0), focal [] pixels, centre [2] pixels."""
+    """rotation [3, 3], translation [3] mm, focal [] pixels, centre [2] pixels."""
 
     rotation: Rotation
     translation: Float[AnyArray, "*batch 3"]
     focal: Numbers
     centre: Float[AnyArray, "*batch 2"]
 
-    def project(self, vertices: Points) -> Float[Array, "*batch 3"]:
-        """World vertices [..., V, 3] mm to (x px, y px, nearness); see `perspective` for points behind."""
+    def project(self, vertices: Points, shown: Shown | None = None) -> Float[Array, "*batch 3"]:
+        """World vertices [..., V, 3] mm to (x px, y px, nearness); see `perspective` for points behind.
+
+        Nearness counts pixels at the mean depth of the vertices `shown` [..., N, 3], or of these: of points projected
+        apart, it compares only where they were given the same.
+        """
         points = to_camera(vertices, self.rotation, self.translation)
-        return perspective(points, self.focal, self.centre, -self.translation[2])
+        depth = -(points if shown is None else to_camera(shown, self.rotation, self.translation))[..., 2]
+        seen = depth >= NEAR
+        middle = jnp.sum(depth, -1, where=seen) / jnp.maximum(jnp.sum(seen, -1, dtype=depth.dtype), 1)
+        return perspective(points, self.focal, self.centre, middle[..., None])
 
     def unproject(self, depth: Float[AnyArray, "H W"]) -> Float[Array, "H W 3"]:
         """Camera-space points [H, W, 3] mm of a depth image [H, W] (-z in mm)."""

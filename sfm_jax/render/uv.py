@@ -143,7 +143,7 @@ def unwrap(
     """
     if image.ndim != 3 or triangle.shape != image.shape[:2]:
         raise ValueError(f"unwrap: image {image.shape}, triangle {triangle.shape}, expected [H, W, C] and [H, W]")
-    points = camera.project(vertices_to_map(vertices, layout))
+    points = camera.project(vertices_to_map(vertices, layout), vertices)
     used = jnp.asarray(layout.triangle >= 0)
     colour = jnp.where(used[..., None], sample_image(image, points[..., :2]), 0.0)
     projected, points = jax.lax.stop_gradient((camera.project(vertices), points))

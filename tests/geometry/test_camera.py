@@ -52,6 +52,17 @@ def test_nearness_is_linear_on_the_screen(name):
     assert points[2, 2] == pytest.approx((1 - share) * points[0, 2] + share * points[1, 2], rel=1e-4)
 
 
+def test_nearness_counts_pixels_at_the_depth_of_what_is_shown():
+    """A millimetre of depth there is as many pixels as a millimetre across."""
+    camera = CAMERAS["perspective"]
+    _, depth, points = in_numpy("perspective")
+    middle = np.array([0, 0, -depth.mean()]) + [[0, 0, 0], [0, 0, 0.5], [0.5, 0, 0]]
+    at, nearer, aside = np.asarray(camera.project(((middle - OFFSET) @ ROTATION).astype(np.float32), VERTICES))
+    assert nearer[2] - at[2] == pytest.approx(aside[0] - at[0], rel=2e-3)
+    in_camera_space = Perspective(np.eye(3, dtype=np.float32), np.zeros(3, np.float32), camera.focal, CENTRE)
+    np.testing.assert_allclose(in_camera_space.project(points.astype(np.float32)), camera.project(VERTICES), rtol=1e-4)
+
+
 @pytest.mark.parametrize("name", CAMERAS)
 def test_unproject_inverts_project(name):
     """A plane z = -600 in camera space, seen by every pixel."""

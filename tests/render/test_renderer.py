@@ -10,7 +10,7 @@ import scenes
 import shape_checks
 from jax.experimental import checkify
 
-from sfm_jax.geometry.camera import Orthographic, Perspective
+from sfm_jax.geometry.camera import Orthographic, Perspective, frame, to_camera
 from sfm_jax.geometry.rotation import rotation_angle, rotation_from_6d, rotation_from_euler, rotation_to_6d
 from sfm_jax.render import Caps, PointLight, SphericalHarmonics, ambient, check_overflow, render, suggest_caps, surface
 
@@ -51,6 +51,21 @@ def test_attributes_are_those_of_the_ray_hit():
     seen = np.asarray(image.triangle) >= 0
     np.testing.assert_allclose(np.asarray(image.colour)[seen] * 100, hit[seen], atol=0.02)
     np.testing.assert_allclose(np.asarray(image.uv)[seen], hit[seen][:, :2] / 200 + 0.5, atol=2e-4)
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_the_place_of_the_worlds_origin_does_not_matter(behind):
+    """Nor whether it lies behind the camera, or the mesh is in camera space already: soft edges are as they were."""
+    camera = frame(VERTICES, SIZE, CAMERA.rotation, field_of_view=20.0) if behind else CAMERA
+    expected = DRAW(VERTICES, camera, ALBEDO, ambient(), 0.5).colour
+    if behind:
+        moved = VERTICES - np.float32(np.asarray(camera.rotation)[2] * 1500)
+        camera = frame(moved, SIZE, CAMERA.rotation, field_of_view=20.0)
+        assert camera.translation[2] > 100
+    else:
+        moved = np.asarray(to_camera(VERTICES, camera.rotation, camera.translation))
+        camera = camera.replace(rotation=jnp.eye(3), translation=jnp.zeros(3))
+    np.testing.assert_allclose(DRAW(moved, camera, ALBEDO, ambient(), 0.5).colour, expected, atol=0.01)
 
 
 def test_background_is_composited_by_alpha():

@@ -11,7 +11,7 @@ import shape_checks
 import trimesh
 from jax.test_util import check_grads
 
-from sfm_jax.geometry.camera import Orthographic, Perspective, frame
+from sfm_jax.geometry.camera import Orthographic, Perspective, frame, to_camera
 from sfm_jax.geometry.rotation import rotation_from_euler
 from sfm_jax.morphable.default import load_default
 from sfm_jax.render.renderer import render, surface
@@ -122,6 +122,16 @@ def test_visible_texels_are_those_that_rays_reach():
     assert free[visible].mean() > 0.995 and (normal[visible] @ towards > 0.1).all()
     assert visible[free & (normal @ towards > 0.4)].mean() > 0.95
     assert abs(visible.mean() / (free & (normal @ towards > 0.15)).mean() - 1) < 0.1
+
+
+def test_what_is_visible_does_not_depend_on_the_place_of_the_worlds_origin():
+    camera = frame(FACE.mean, (64, 64), rotation_from_euler(jnp.array([60.0, 0.0, 0.0])), field_of_view=20.0)
+    layout, image = uv_layout(FACE.topology, 64), np.zeros((64, 64, 1), np.float32)
+    moved = to_camera(FACE.mean, camera.rotation, camera.translation)
+    at_origin = camera.replace(rotation=jnp.eye(3), translation=jnp.zeros(3))
+    _, expected = UNWRAP(image, FACE.mean, camera, layout, see(FACE.mean, FACE.topology, camera, (64, 64)))
+    _, visible = UNWRAP(image, moved, at_origin, layout, see(moved, FACE.topology, at_origin, (64, 64)))
+    assert np.mean(visible != expected) < 0.002 and np.mean(expected) > 0.2
 
 
 @pytest.mark.parametrize("aside,depth,turn", [(9e3, -400.0, 0.0), (0.0, 100.0, 0.0), (0.0, -400.0, 180.0)])
