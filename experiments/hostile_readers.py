@@ -44,6 +44,8 @@ def readers() -> dict[str, Callable[[], Reader]]:
                               (m.matlab, m.head, m.blind)),
         "mat, photos": lambda: Reader({"a.mat": s.aflw(), "a.jpg": s.image("JPEG")}, read_aflw,
                                       (m.matlab, m.head, m.blind), ("a.jpg",)),
+        "mat, AFLW2000": lambda: Reader({"a.mat": s.aflw(), "b.mat": s.aflw2000()}, read_labels,
+                                        (m.matlab, m.head, m.blind)),
         "h5": lambda: Reader({"a.h5": s.statismo()} | points, with_points, (m.hdf5, m.hdf5, m.head, m.blind),
                              ("vertices.txt",)),
         "pkl": lambda: Reader({"a.pkl": s.flame(2), "b.pkl": s.flame(0), "c.pkl": s.flame(5)}, load_face_model,
@@ -72,6 +74,7 @@ def readers() -> dict[str, Callable[[], Reader]]:
              "seconds.json": b'{"seconds": 9, "train_seconds": 8, "compile_seconds": 1, "timed_steps": 2, '
                              b'"timed_seconds": 7.5}'},
             read_run, tree),
+        "photos without a face": lambda: Reader({"no_face.json": b'["Ann", "Bob \\udcff"]\n'}, read_no_face_, tree),
         "config strings": lambda: Reader(
             {NO_FILE: b"--config=configs/stage2.py\n--config.steps=3\n--config.optimiser.name=adam\n--workdir=runs/a"},
             read_flags, text),
@@ -94,6 +97,18 @@ def read_aflw(path):
 
     raw = AflwPhotos(path.parent).raw(0)
     check_labels(raw, (32, 24, 3))
+
+
+def read_labels(path):
+    from sfm_jax.evaluation.protocols.aflw2000 import _read_mat
+
+    _read_mat(path)
+
+
+def read_no_face_(path):
+    from sfm_jax.evaluation.protocols.matching import photos_without_face
+
+    photos_without_face(path.parent)
 
 
 def read_model_landmarks(path):

@@ -153,6 +153,12 @@ def aflw() -> bytes:
                Shape_Para=np.zeros((199, 1)), Exp_Para=np.zeros((29, 1)))
 
 
+def aflw2000() -> bytes:
+    """As published, uncompressed."""
+    rng = np.random.default_rng(0)
+    return mat(pt3d_68=rng.uniform(5, 25, (3, 68)), Pose_Para=np.zeros((1, 7)), roi=np.array([[1, 1, 450, 450]]))
+
+
 def statismo() -> bytes:
     import h5py
 

@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
 def _aflw2000(options):
     from sfm_jax.evaluation.protocols import aflw2000
     from sfm_jax.evaluation.protocols.landmark_files import read_predictions
-    from sfm_jax.evaluation.protocols.matching import parameter_files
+    from sfm_jax.evaluation.protocols.matching import parameter_files, photos_without_face
 
     truth = aflw2000.read_truth(_needed(options, "truth"), options.landmarks, options.yaws, options.truth_first_pixel)
     if options.predictions is None:
@@ -75,25 +75,23 @@ def _aflw2000(options):
         return aflw2000.evaluate(truth, predictions, _title(options), True, options.partial, options.seed)
     predictions = read_predictions(options.predictions, truth.names, options.first_pixel)
     detected = bool(parameter_files(options.predictions))
-    if detected and set(predictions) & set(truth.names):  # a photo without a face leaves no folder
-        predictions = {name: np.empty((0, 68, 2)) for name in truth.names} | predictions
+    if detected:  # a photo without a face leaves no folder
+        lost = photos_without_face(options.predictions)
+        predictions = {name: np.empty((0, 68, 2)) for name in lost} | predictions
     return aflw2000.evaluate(truth, predictions, _title(options), detected, options.partial, options.seed)
 
 
 def _verification(options):
     from sfm_jax.evaluation.protocols import verification
     from sfm_jax.evaluation.protocols.described import read_described
-    from sfm_jax.evaluation.protocols.matching import parameter_files, resolve
+    from sfm_jax.evaluation.protocols.matching import photos_without_face, resolve
     from sfm_jax.evaluation.protocols.pairs import read_pairs
 
     pairs, title = read_pairs(_needed(options, "truth")), _title(options)
     if options.predictions is not None:
         described = read_described(options.predictions)
-        if parameter_files(options.predictions) and not pairs.videos:  # a photo without a face leaves no folder
-            for kind, things in described.items():
-                there = resolve(pairs.names, things, f"{options.predictions}, {kind}", partial=True)
-                if there:
-                    described[kind] = dict(things) | {name: None for name in pairs.names if name not in there}
+        lost = photos_without_face(options.predictions)  # a photo without a face leaves no folder
+        described = {kind: dict.fromkeys(lost) | dict(things) for kind, things in described.items()}
     elif pairs.videos:
         raise ValueError("--predictions: are needed for a list of videos")
     else:
@@ -184,6 +182,7 @@ def _model_quality(options):
     if place is None:
         raise ValueError("--predictions: is needed: the npz of a model, or 'default'")
     model = load_default(_level(options)) if place == "default" else MorphableModel.load(place)
+    model_quality.check_identities(model, place)
     files = files_by_name(_needed(options, "truth"), MESH_SUFFIXES, "registered faces")
     faces = {name: read_scan(path, model) for name, path in files.items()}
     for name, vertices in faces.items():

@@ -5,8 +5,9 @@
 
 For every face of every photo a folder OUT/PHOTO_1 with its mesh (face.obj, face.ply, face.glb), its parameters
 (params.json, params.npz) and a picture (overlay.png); with --detail its wrinkles too (detail.png, and in detail/ a
-displacement map, a normal map, detailed meshes and a turntable); for a video one of the face in it, frame by frame; and
-OUT/index.html to look at. Nothing is downloaded: the networks come with the package.
+displacement map, a normal map, detailed meshes and a turntable); for a video one of the face in it, frame by frame;
+OUT/index.html to look at; and OUT/no_face.json, the names of photos without a face, if there are such. Nothing is
+downloaded: the networks come with the package.
 
 In Python `sfm_jax.reconstruct(image)` does the same without files: this module may be called.
 
@@ -146,13 +147,13 @@ class _Worker:
         """(the page's entry, exit code) of each photo or video, one after the other."""
         from rich.progress import track
 
-        from sfm_jax.inference.result_files import remove_further
+        from sfm_jax.inference.result_files import settle
 
         pairs = list(zip(sources, _names(sources), strict=True))
         for source, name in track(pairs, "faces", transient=True, disable=len(pairs) < 2):
             try:
                 faces = self._video(source, name) if _is_video(source) else self._photo(source, name)
-                remove_further(self._out, name, len(faces))
+                settle(self._out, name, len(faces))
             except (ValueError, OSError) as error:
                 yield _failed(source, error)
             else:
@@ -160,7 +161,7 @@ class _Worker:
 
     def person(self, sources):
         """As `all`, of photos that show one person: the largest face of each."""
-        from sfm_jax.inference.result_files import remove_further
+        from sfm_jax.inference.result_files import settle
 
         photos = []
         for source, name in zip(sources, _names(sources), strict=True):
@@ -174,7 +175,7 @@ class _Worker:
         for (source, name, image), face in zip(photos, found, strict=True):
             try:
                 faces = [] if face is None else [self._write(f"{name}_1", image, face)]
-                remove_further(self._out, name, len(faces))
+                settle(self._out, name, len(faces))
             except (ValueError, OSError) as error:
                 yield _failed(source, error)
             else:

@@ -16,8 +16,11 @@ from matplotlib import cbook
 from PIL import Image
 
 from sfm_jax import evaluate
+from sfm_jax.evaluation.protocols.matching import photos_without_face
 from sfm_jax.evaluation.protocols.now import write_prediction
+from sfm_jax.inference.result_files import settle
 from sfm_jax.morphable.default import load_default
+from sfm_jax.reconstruct import main as reconstruct
 
 
 def run(*arguments):
@@ -192,6 +195,10 @@ def test_codes_shapes_models_and_videos(tmp_path, capsys):
     assert run("--protocol=model_quality", f"--truth={tmp_path / 'faces'}", f"--out={tmp_path / 'q'}",
                f"--predictions={tmp_path / 'model.npz'}") == 0
     assert "**model, 6 components** | 100.00 | 0.00 [0.00, 0.00]" in capsys.readouterr().out
+    toy.model().replace(identity_basis=np.zeros((0, 42, 3)), identity_sigma=np.zeros(0)).save(tmp_path / "none.npz")
+    assert "none.npz: identity_basis: found 0 components" in refused(
+        capsys, "--protocol=model_quality", f"--truth={tmp_path / 'faces'}", f"--predictions={tmp_path / 'none.npz'}",
+        f"--out={tmp_path / 'q'}")
     np.save(tmp_path / "clip.npy", np.arange(60.0)[:, None, None] * np.ones((60, 68, 2)))
     assert run("--protocol=jitter", f"--out={tmp_path / 'j'}", f"--predictions={tmp_path / 'clip.npy'}") == 0
     assert "(videos: 1)** | 0.000 [0.000, 0.000] | 0.000 [0.000, 0.000] | 1.414 |" in capsys.readouterr().out
@@ -212,16 +219,53 @@ def test_shapes_and_codes_of_the_reconstruct_command(tmp_path, capsys):
     assert values["rank-1 %"]["value"] == 100 and values["between / within"]["value"] > 5
     assert "faces (6 photos of 3 people)" in capsys.readouterr().out
 
-    # A photo in which no face was found left no folder: its pairs are refused, and it is told.
+    # A photo in which no face was found left no folder, but is listed: its pairs are refused, and it is told.
     pairs = [f"p{k % 3}/photo0 p{(k + other) % 3}/photo1 {1 - other}" for k in range(10) for other in (0, 1)]
     (tmp_path / "pairs.txt").write_text("\n".join(pairs) + "\n")
     (tmp_path / "faces" / "p2" / "photo1_1" / "params.npz").unlink()
-    assert run("--protocol=verification", f"--truth={tmp_path / 'pairs.txt'}", f"--predictions={tmp_path / 'faces'}",
-               f"--out={tmp_path / 'v'}") == 0
+    arguments = ("--protocol=verification", f"--truth={tmp_path / 'pairs.txt'}", f"--predictions={tmp_path / 'faces'}",
+                 f"--out={tmp_path / 'v'}")
+    assert "faces, codes: 1 of 6 names are not there (p2/photo1)" in refused(capsys, *arguments)
+    settle(tmp_path / "faces" / "p2", "photo1", 0)
+    assert run(*arguments) == 0
     assert "p2/photo1" in capsys.readouterr().out
     lines = (tmp_path / "v" / "per_sample.csv").read_text().splitlines()[1:]
     without = {tuple(line.split(",")[:2]) for line in lines if line.split(",")[4] == ""}  # a score
     assert len(lines) == 20 and without == {("p1/photo0", "p2/photo1"), ("p2/photo0", "p2/photo1")}
+
+
+def test_photos_without_a_face_are_told_from_those_never_looked_at(labels, tmp_path, capsys):
+    """As the reconstruct command lists them; the list follows later runs, and is no excuse for a face."""
+    faces = tmp_path / "faces"
+    (faces / "face0_1").mkdir(parents=True)
+    np.savez(faces / "face0_1" / "params.npz", landmarks68_px=labels[0] + [0, 3.0])
+    (faces / "face0_1" / "params.json").write_text("{}")
+    arguments = ("--protocol=aflw2000", f"--truth={tmp_path / 'truth'}", f"--out={tmp_path / 'out'}",
+                 f"--predictions={faces}")
+    assert "1 of 3 names match; 2 without a prediction (face1, face2)" in refused(capsys, *arguments)
+    for name, count in (("face0", 1), ("face1", 0), ("face2", 0), ("face2", 1), ("face1", 0)):
+        settle(faces, name, count)
+    assert json.loads((faces / "no_face.json").read_text()) == ["face1"]
+    assert "2 of 3 names match; 1 without a prediction (face2)" in refused(capsys, *arguments)
+    assert run(*arguments, "--partial") == 0
+    assert "No face found in 1 of 2 photos" in (out := capsys.readouterr().out) and "face1." in out
+    settle(faces, "face2", 0)
+    assert run(*arguments) == 0
+    assert "No face found in 2 of 3 photos" in capsys.readouterr().out
+    (faces / "no_face.json").write_text('["face0", "face1", "face2"]')
+    assert run(*arguments) == 0
+    assert "No face found in 2 of 3 photos" in capsys.readouterr().out
+    for text, message in (("[", "not readable as JSON"), ('{"face1": 1}', "found no list of names")):
+        (faces / "no_face.json").write_text(text)
+        assert f"no_face.json: {message}" in refused(capsys, *arguments)
+
+
+def test_the_reconstruct_command_lists_photos_without_a_face(tmp_path):
+    Image.new("RGB", (40, 30)).save(tmp_path / "blank.png")
+    (tmp_path / "text.png").write_text("no photo")
+    assert reconstruct([str(tmp_path / "blank.png"), str(tmp_path / "text.png"), f"--out={tmp_path / 'faces'}",
+                        "--level=0"]) == 3
+    assert photos_without_face(tmp_path) == ["faces/blank"]
 
 
 def ball(path, factor=1.0):

@@ -18,6 +18,7 @@ from sfm_jax.geometry.smooth_field import place_matrix, smooth_field, umbrella_m
 NOW_LANDMARKS = (36, 39, 42, 45, 33, 48, 54)
 MICC_RADIUS = 95.0  # mm around the tip of the nose
 _STILL = 1e-6  # mm^2
+_FLAT = 1e-6  # of a mesh's extent: triangles that are lower, single precision does not tell from a line
 
 
 class ScanErrors(NamedTuple):
@@ -36,6 +37,21 @@ def check_neutral(expression: np.ndarray | None, tolerance: float = 1e-6) -> Non
     if not largest <= tolerance:
         raise ValueError(f"expression: found a code of {largest:.3g}, expected 0: the scan is a neutral face, "
                          "decode the identity alone")
+
+
+def with_area(surface: Surface, name: str = "triangles") -> Surface:
+    """The surface without its triangles that are lines or points: where one of them is the closest, it has no normal
+    to measure along. Their neighbours cover the same places.
+
+    ValueError, of that name, where none is left.
+    """
+    corners = surface.vertices[surface.triangles]
+    sides = corners - np.roll(corners, 1, axis=1)
+    doubled = np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1)
+    flat = doubled <= _FLAT * np.ptp(corners, axis=(0, 1)).max() * np.linalg.norm(sides, axis=2).max(1)
+    if flat.all():
+        raise ValueError(f"{name}: found none with an area, expected a surface")
+    return Surface(surface.vertices, surface.triangles[~flat]) if flat.any() else surface
 
 
 # ---------------------------------------------------------------------------------------------- NoW
@@ -74,7 +90,7 @@ def now_errors(scan: np.ndarray, scan_landmarks: np.ndarray, vertices: np.ndarra
     start = similarity_between(_seven(landmarks, "landmarks"), _seven(scan_landmarks, "scan_landmarks"),
                                scale=not metrical)
     centre, radius = now_crop(scan_landmarks)
-    return _errors(Surface(vertices, triangles), scan, centre, radius, start, not metrical, samples)
+    return _errors(with_area(Surface(vertices, triangles)), scan, centre, radius, start, not metrical, samples)
 
 
 def summary(distances: Sequence[np.ndarray]) -> dict[str, float]:
@@ -104,6 +120,7 @@ def micc_errors(scan: np.ndarray, nose_tip: np.ndarray, surface: Surface, start:
     check_neutral(expression)
     scan, nose_tip = np.asarray(scan, np.float64), np.asarray(nose_tip, np.float64)
     check_points(scan, "scan")
+    surface = with_area(surface)
     found = _errors(surface, scan, nose_tip, radius, start, True, samples)
     points = found.motion.undo(scan[found.rows])
     closest = surface.closest(points)
@@ -131,8 +148,8 @@ def surface_errors(predicted: tuple[np.ndarray, np.ndarray], truth: tuple[np.nda
     or seam matters. Points farther than `reach` from the other surface are what completeness counts, and nothing else.
     """
     rng = np.random.default_rng(seed)
-    surfaces = Surface(*predicted), Surface(*truth)
-    points = [sample_surface(*mesh, samples, rng) for mesh in (predicted, truth)]
+    surfaces = with_area(Surface(*predicted)), with_area(Surface(*truth))
+    points = [sample_surface(each.vertices, each.triangles, samples, rng) for each in surfaces]
     there, back = surfaces[1].closest(points[0].points), surfaces[0].closest(points[1].points)
     near = back.distances <= reach
     if not near.any() or not (there.distances <= reach).any():

@@ -21,6 +21,7 @@ from PIL import Image, ImageDraw
 from sfm_jax import __version__
 from sfm_jax.atomic_files import atomic_write
 from sfm_jax.evaluation.pictures import framing, shaded, to_srgb
+from sfm_jax.evaluation.protocols.matching import NO_FACE, read_no_face
 from sfm_jax.evaluation.report import PAGE_STYLE
 from sfm_jax.inference import export
 from sfm_jax.inference.photo_detail import PhotoDetailer
@@ -68,12 +69,22 @@ def complete(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def remove_further(out: Path, name: str, count: int) -> None:
-    """Remove results OUT/NAME_K with K > count: an earlier run found more faces in the photo than there are now."""
+def settle(out: Path, name: str, count: int) -> None:
+    """Remove results OUT/NAME_K with K > count: an earlier run found more faces in the photo than there are now. And
+    list the photo, or no longer, among those without a face, so that they are told from those never looked at.
+
+    ValueError where the list of an earlier run cannot be read.
+    """
     for folder in out.iterdir():
         number = folder.name.removeprefix(f"{name}_")
         if number != folder.name and number.isdecimal() and int(number) > count and (folder / "params.json").is_file():
             shutil.rmtree(folder)
+    path = out / NO_FACE
+    listed = read_no_face(path) if path.exists() else []
+    if (name in listed) == (count > 0):
+        listed = [*listed, name] if count == 0 else [one for one in listed if one != name]
+        with atomic_write(path) as partial:
+            partial.write_text(json.dumps(listed, indent=0) + "\n")
 
 
 def write_face(

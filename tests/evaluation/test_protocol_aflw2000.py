@@ -2,12 +2,15 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.io
 import scipy.stats
+from started import environment
 
 from sfm_jax.evaluation.protocols import aflw2000, landmark_files
 
@@ -71,6 +74,25 @@ def test_3ddfas_benchmark_on_the_same_numbers(folder):
     np.save(folder.parent / "predicted.npy", predicted)
     ours = landmark_files.read_predictions(folder.parent / "predicted.npy", truth.names, first_pixel=1)
     np.testing.assert_allclose(values(aflw2000.evaluate(truth, ours).rows[0]), of_3ddfa(predicted, matlab, YAWS))
+
+
+def test_damaged_labels_are_refused(folder):
+    """One of them says that its numbers are complex, of which half are not there: SciPy's reader ends the process."""
+    path = folder / "image00003.mat"
+    content = bytearray(path.read_bytes())
+    content[145] = 8
+    path.write_bytes(content)
+    code = ("import sys\nfrom sfm_jax.evaluation.protocols.aflw2000 import read_truth\n"
+            "try:\n    read_truth(sys.argv[1])\nexcept ValueError as error:\n    print(error)")
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True,
+                          env=environment(1))
+    assert done.stdout.startswith(f"{path}: not a readable .mat file (") and done.stdout.count("\n") == 1
+    for labels, message in (({"pt3d_68": "abc"}, "pt3d_68: found text, expected numbers"),
+                            ({"pt3d_68": np.ones((3, 68)) * 1j}, "pt3d_68: found complex numbers"),
+                            ({"Pose_Para": {"a": 1.0}}, "Pose_Para: found objects, expected numbers")):
+        scipy.io.savemat(path, {"pt3d_68": np.ones((3, 68)), "Pose_Para": np.zeros((1, 7))} | labels)
+        with pytest.raises(ValueError, match=f"image00003.mat: {message}"):
+            aflw2000.read_truth(folder)
 
 
 def test_reannotated_landmarks_and_other_yaws_replace_those_of_the_files(folder, tmp_path):

@@ -97,10 +97,32 @@ def test_faces_of_the_model_itself_are_without_error_and_a_repeated_component_ch
     np.testing.assert_allclose(model_quality.drawn_distances(mean, basis, codes, own), 0, atol=1e-6)
 
 
+@pytest.mark.parametrize("number, weights", [(0, []), (4, []), (5, [1]), (5, [0, 1, 2]), (9, [2, 0, -1])])
+def test_components_that_are_zero_or_of_others_add_nothing(shapes, learned, number, weights):
+    """The best fits of NumPy's least squares, and those of the statistics of models."""
+    mean, basis = np.asarray(learned.mean, np.float64), np.asarray(learned.identity_basis, np.float64)
+    basis[number] = np.tensordot(np.array(weights, float), basis[:len(weights)], 1)
+    counts = [max(number, 1), number + 1, 12]
+    errors = model_quality.heldout_errors(shapes[40:], mean, basis, counts)
+    residual = (shapes[40:] - mean).reshape(20, -1)
+    for row, count in zip(errors, counts, strict=True):
+        axes = basis[:count].reshape(count, -1).T
+        left = residual.T - axes @ np.linalg.lstsq(axes, residual.T, rcond=1e-10)[0]
+        np.testing.assert_allclose(row, np.sqrt(np.square(left).sum(0) / 42), rtol=1e-6)
+    np.testing.assert_allclose(errors.mean(1), statistics.generalisation(shapes[40:], mean, basis, counts=counts))
+
+
 def test_a_known_spread_has_a_known_compactness():
     basis = np.zeros((3, 5, 3))
     basis[0, 0, 0], basis[1, 1, 1], basis[2, 2, 2] = 3, 2, 1
     np.testing.assert_allclose(model_quality.compactness(basis), [9 / 14, 13 / 14, 1])
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_model_in_which_everybody_is_the_same_is_refused(learned, shapes, count):
+    same = learned.replace(identity_basis=np.zeros((count, 42, 3)), identity_sigma=np.zeros(count))
+    with pytest.raises(ValueError, match=f"mine: identity_basis: found {count} components, none of which moves"):
+        model_quality.evaluate(same, {"a": shapes[0]}, "mine")
 
 
 def test_no_faces_are_refused(learned):

@@ -184,6 +184,9 @@ def test_what_is_written_is_what_is_read(tmp_path):
 def test_official_landmarks_are_read_in_their_order(tmp_path):
     write_pp(tmp_path / "a.pp", SEVEN)
     np.testing.assert_array_equal(read_points(tmp_path / "a.pp"), SEVEN)
+    np.savez(tmp_path / "a.npz", landmarks=np.array([["x", "y", "z"]]))
+    with pytest.raises(ValueError, match="a.npz: landmarks: found text, expected numbers"):
+        read_points(tmp_path / "a.npz")
 
 
 def test_names_that_do_not_match_are_listed(truth, tmp_path):

@@ -125,6 +125,17 @@ def test_ganfits_distance_is_the_mean_of_both_ways_within_the_crop():
                                atol=1e-5)
 
 
+def test_ganfits_crop_of_the_mesh_is_around_its_own_landmark_30_where_it_is_known(face, tmp_path, monkeypatch):
+    vertices, triangles, landmarks = face
+    save(tmp_path / "truth" / "p.ply", vertices, triangles, landmarks)
+    low, tips = landmarks - 20 * np.eye(68)[30][:, None] * [0, 1, 0], []
+    monkeypatch.setattr(micc, "_cropped", lambda points, tip: tips.append(tip) or points[::40])
+    for known, expected in ((low, low[30]), (low[SEVEN], landmarks[30])):
+        save(tmp_path / "out" / "p.ply", vertices, triangles, known)
+        micc.evaluate(tmp_path / "truth", tmp_path / "out")
+        np.testing.assert_allclose(tips[-1], expected, atol=1e-2)  # the scan is cropped first
+
+
 def test_facescapes_measures_of_known_errors(face, tmp_path):
     save(tmp_path / "truth" / "x.ply", *ball(60.0))
     save(tmp_path / "truth" / "y.ply", *ball(60.0))
@@ -323,6 +334,14 @@ def of_realy(vertices, triangles, region, predicted, true, rate):
     return vertices
 
 
+def test_of_the_eyes_the_cheek_is_aligned_by_corners_and_lower_lids(face):
+    """27 keypoints, as the authors' code has them; the upper lids are the two highest points of an eye."""
+    cheek = realy.RIGID_KEYPOINTS["cheek"]
+    assert len(cheek) == len(set(cheek)) == 27 and {7, 8, 9, 76, 77} < set(cheek)
+    for eye in (range(36, 42), range(42, 48)):
+        assert set(eye) - set(cheek) == set(sorted(eye, key=lambda number: face[2][number, 1])[-2:])
+
+
 @pytest.mark.parametrize("region, share", [("nose", 1.0), ("mouth", 1.0), ("forehead", 1.0), ("cheek", 0.25)])
 def test_the_alignment_onto_a_region_is_the_authors(face, regions, keypoints, region, share):
     turned = Similarity(Rotation.from_rotvec([0.03, -0.05, 0.02]).as_matrix(), np.array([1.0, -2, 1.5]), 1.02)
@@ -360,6 +379,8 @@ def test_realy_names_what_is_wrong(tmp_path, face, regions, keypoints):
     lay_out(tmp_path, face, regions, keypoints)
     np.save(tmp_path / "out" / "2_7.npy", np.ones((3, 3)))
     told(r"2_7.npy: found landmarks of shape \(3, 3\), expected \(85, 3\)")
+    lay_out(tmp_path, face, regions, keypoints, lambda points: points * [-1, 1, 1])
+    told("2_7.npy: found landmarks with left and right exchanged, or of a mirrored mesh")
     lay_out(tmp_path, face, regions | {"mouth": (regions["mouth"][0] + 100, regions["mouth"][1])}, keypoints)
     told("mouth.obj: keypoint [0-9]+ is .* mm from the region")
     (tmp_path / "truth" / realy.SCANS / "2" / "cheek.obj").unlink()

@@ -124,6 +124,18 @@ def test_photos_without_a_face_are_refused_and_told(capsys):
     assert "598 of 600 pairs" in verification.evaluate(pairs, {"codes": codes}, partial=True).rows[0].name
 
 
+@pytest.mark.parametrize("kept, message", [
+    (lambda fold, same: fold == 0 or same, "fold 2: found 30 pairs of one person among 30, expected both kinds"),
+    (lambda fold, same: fold == 1, "found fold 2 alone, expected at least two folds"),
+    (lambda fold, same: False, "found no pairs, expected at least two folds")])
+def test_folds_that_partial_leaves_with_one_kind_of_pair_or_alone_are_named(kept, message):
+    pairs, _ = noisy_pairs(folds=2)
+    codes = dict.fromkeys(pairs.first, np.ones(2)) | {name: np.ones(2) for name, fold, same in zip(
+        pairs.second, pairs.fold, pairs.same, strict=True) if kept(fold, same)}
+    with pytest.raises(ValueError, match=f"codes: what --partial leaves: {message}"):
+        verification.evaluate(pairs, {"codes": codes}, partial=True)
+
+
 def test_lost_pairs_are_accepted_at_no_threshold():
     """Generalised rates by counting: of all pairs those that pass, lost ones never, from the highest score down."""
     pairs, scores = noisy_pairs(folds=2)
@@ -170,7 +182,7 @@ def test_lfw(tmp_path):
     spaced = read_pairs(tmp_path / "pairs.txt")
     assert spaced.first == pairs.first and spaced.second == pairs.second
     (tmp_path / "pairs.txt").write_text("\n".join(["3", *lines[1:7]]))  # as of the development sets
-    with pytest.raises(ValueError, match="found one fold, expected at least two"):
+    with pytest.raises(ValueError, match="found fold 1 alone, expected at least two folds"):
         read_pairs(tmp_path / "pairs.txt")
     (tmp_path / "pairs.txt").write_text("\n".join(lines[:-1]))
     with pytest.raises(ValueError, match="found 11 pairs, expected 2 x 2 x 3"):
@@ -232,6 +244,9 @@ def test_ytf(tmp_path):
     assert codes["Bob/1"] is None and codes["Ann/3"] is frames["Ann/3"]
     both = frames | {"Ann/3/1.jpg": np.array([7.0, 1])}
     assert verification.mean_of_frames(pairs.names, both)["Ann/3"] is frames["Ann/3"]
+    shape = np.random.default_rng(0).normal(size=(50, 3)) * 40  # whose size is part of it
+    shapes = verification.mean_of_frames(["Ann/0"], {"Ann/0/1": shape, "Ann/0/2": 1.5 * shape, "Ann/0/3": None})
+    np.testing.assert_allclose(shapes["Ann/0"], 1.25 * shape)
 
 
 def test_labelled_pairs_in_tenths(tmp_path):

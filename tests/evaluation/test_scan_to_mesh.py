@@ -17,6 +17,7 @@ from sfm_jax.evaluation.scan_to_mesh import (
     region_errors,
     summary,
     surface_errors,
+    with_area,
 )
 from sfm_jax.geometry.closest_point import Surface
 from sfm_jax.geometry.icp import IDENTITY, Similarity, similarity_between
@@ -150,6 +151,28 @@ def test_micc_measures_across_the_plane_and_within_the_crop(face):
     square = Surface(corners, np.array([[0, 1, 2], [0, 2, 3]]))
     flat = micc_errors(points, np.array([50.0, 50, 0]), square, IDENTITY)
     assert flat.distances.max() < 1e-6
+
+
+def test_triangles_without_area_change_nothing():
+    """On every edge one that is a line, some that are points, and one across an edge that rounding lifts off it."""
+    vertices, triangles = ball(50.0, 2)
+    scan = vertices * (1 + 0.06 * np.sin(vertices[:, :1] / 6))
+    edges = np.sort(triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
+    middles = vertices[triangles[:, :2]].mean(1) * (1 + 1e-9)
+    worse = np.r_[vertices, middles], np.concatenate([
+        edges[:, [0, 1, 1]], np.repeat(np.arange(9)[:, None], 3, 1), triangles,
+        np.column_stack([triangles[:, :2], len(vertices) + np.arange(len(triangles))])])
+    for surface in (Surface(vertices, triangles), Surface(*worse)):
+        found = micc_errors(scan, scan[scan[:, 2].argmax()], surface, IDENTITY)
+        measured = surface_errors((surface.vertices, surface.triangles), (scan, triangles), samples=500)
+        back = surface_errors((scan, triangles), (surface.vertices, surface.triangles), samples=500)
+        if surface.triangles is triangles:
+            expected, plain, inverse = found, measured, back
+    np.testing.assert_allclose(found.distances, expected.distances, atol=1e-4)
+    np.testing.assert_allclose(measured, plain, rtol=1e-6)
+    np.testing.assert_allclose(back, inverse, rtol=1e-6)
+    with pytest.raises(ValueError, match="mesh.ply: triangles: found none with an area, expected a surface"):
+        with_area(Surface(vertices, edges[:, [0, 1, 1]]), "mesh.ply: triangles")
 
 
 def test_a_mesh_off_by_a_millimetre_has_a_chamfer_distance_of_one():

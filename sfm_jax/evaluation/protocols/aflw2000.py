@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import scipy.io
 
+from sfm_jax.array_files import numbers, one_line
 from sfm_jax.evaluation import figures, landmarks
 from sfm_jax.evaluation.protocols import published
 from sfm_jax.evaluation.protocols.bootstrap import interval
 from sfm_jax.evaluation.protocols.landmark_files import POINTS, read_array, read_predictions
 from sfm_jax.evaluation.protocols.matching import common_names, files_by_name, listed
 from sfm_jax.evaluation.protocols.outcome import Estimate, Outcome, Row
+from sfm_jax.mat_files import load_mat5
+from sfm_jax.morphable.formats.files import read_bytes
 
 BINS = tuple(f"{low}-{high}" for low, high in landmarks.YAW_BINS)
 COLUMNS = (*BINS, "mean", "all faces")
@@ -176,14 +178,16 @@ def _curve(nme, bins):
 
 
 def _read_mat(path):
+    content = read_bytes(path)
     try:
-        labels = scipy.io.loadmat(path)
-    except Exception as error:  # damaged files make the reader raise whatever their bytes led it to
-        raise ValueError(f"{path}: not a readable .mat file ({error})") from None
+        labels = load_mat5(content)
+    except ValueError as error:
+        raise ValueError(f"{path}: not a readable .mat file ({one_line(error)})") from None
     for key in ("pt3d_68", "Pose_Para"):
         if key not in labels:
             raise ValueError(f"{path}: key '{key}' is missing, expected a label of AFLW2000-3D")
-    points, pose = np.asarray(labels["pt3d_68"], np.float64), np.asarray(labels["Pose_Para"], np.float64).ravel()
+    points, pose = (numbers(path, key, labels[key]).astype(np.float64) for key in ("pt3d_68", "Pose_Para"))
+    pose = pose.ravel()
     if points.shape != (3, POINTS) or len(pose) < 3 or not np.isfinite(points).all() or not np.isfinite(pose[1]):
         raise ValueError(f"{path}: pt3d_68 and Pose_Para: found shapes {points.shape} and {pose.shape}, expected "
                          f"(3, {POINTS}) and (7,), finite")

@@ -24,7 +24,7 @@ from sfm_jax.evaluation.protocols.bootstrap import folders, interval
 from sfm_jax.evaluation.protocols.matching import common_names, files_by_name
 from sfm_jax.evaluation.protocols.meshes import MESH_SUFFIXES, Mesh, check_order, read_landmarks, read_mesh
 from sfm_jax.evaluation.protocols.outcome import Estimate, Outcome, Row
-from sfm_jax.evaluation.scan_to_mesh import surface_errors
+from sfm_jax.evaluation.scan_to_mesh import surface_errors, with_area
 from sfm_jax.geometry.closest_point import Surface
 from sfm_jax.geometry.icp import Similarity, icp, similarity_between
 
@@ -87,4 +87,5 @@ def alignment(mesh: Mesh, scan: Mesh, unit: float = 1.0) -> Similarity:
     check_order(landmarks, places, mesh.path)
     start = similarity_between(landmarks, places, scale=True)
     points = np.random.default_rng(0).permutation(scan.vertices)[:SAMPLES]
-    return icp(Surface(mesh.vertices, mesh.triangles), points, start, scale=True, cutoff=REACH, tolerance=1e-4).motion
+    surface = with_area(Surface(mesh.vertices, mesh.triangles), f"{mesh.path}: triangles")
+    return icp(surface, points, start, scale=True, cutoff=REACH, tolerance=1e-4).motion

@@ -1,11 +1,15 @@
 """Which prediction belongs to which truth: by name, and nothing is left out without a word."""
 
+import json
 from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
 
+from sfm_jax.array_files import one_line
 from sfm_jax.data.folders import files_below
+from sfm_jax.morphable.formats.files import read_bytes
 
 LISTED = 10  # names in an error
+NO_FACE = "no_face.json"  # beside the folders of faces: the names of photos in which there was none
 
 
 def common_names(predicted: Collection[str], truth: Collection[str], where: str, partial: bool = False) -> list[str]:
@@ -76,6 +80,28 @@ def parameter_files(folder: str | Path) -> dict[str, list[Path]]:
         name, rank = (name, int(number)) if number.isdecimal() and name else (place, 1)
         found.setdefault(name, []).append((rank, path))
     return {name: [path for _, path in sorted(paths)] for name, paths in found.items()}
+
+
+def photos_without_face(folder: str | Path) -> list[str]:
+    """The photos below a folder in which the reconstruct command found no face, named as in `parameter_files`.
+
+    ValueError where a list of them cannot be read.
+    """
+    folder = Path(folder)
+    return [(path.parent.relative_to(folder) / name).as_posix()
+            for path in files_below(folder) if path.name == NO_FACE for name in read_no_face(path)]
+
+
+def read_no_face(path: Path) -> list[str]:
+    """The names in a list of photos without a face. ValueError names the file."""
+    content = read_bytes(path)
+    try:
+        names = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not readable as JSON ({one_line(error)})") from None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{path}: found no list of names, expected the photos without a face")
+    return names
 
 
 def resolve(names: Iterable[str], available: Collection[str], where: str, partial: bool = False) -> dict[str, str]:

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 from scipy.spatial import cKDTree
 
+from sfm_jax.array_files import numbers
 from sfm_jax.data.folders import files_below
 from sfm_jax.evaluation.protocols.landmark_files import read_array, read_key
 from sfm_jax.evaluation.protocols.reconstructions import expression_in, read_face
@@ -163,7 +164,7 @@ def read_points(path: Path) -> np.ndarray:
     if path.suffix == ".npy":
         return read_array(path)
     if path.suffix == ".npz":
-        return np.asarray(read_key(path, "landmarks"), np.float64)
+        return numbers(path, "landmarks", read_key(path, "landmarks")).astype(np.float64)
     try:
         if path.suffix == ".pp":
             points = ElementTree.parse(path).iter("point")

@@ -13,7 +13,8 @@ scans are first registered to one template, whose correspondences start the alig
 each name, and the alignment starts from that of Deep3D's number.
 
 Truth: PERSON.obj or .ply in mm, landmarks beside it (iBUG's 36, 39, 42, 45, 33, 48, 54 and 30, the tip of the nose, or
-all 68). Predictions: PERSON.obj or PERSON/SCENARIO.obj, landmarks likewise, without the tip.
+all 68). Predictions: PERSON.obj or PERSON/SCENARIO.obj, landmarks likewise, without the tip or all 68: then GANFIT's
+crop of the mesh is, as there, around its own landmark 30, else around its vertex nearest to the scan's tip.
 """
 
 from collections.abc import Callable, Iterable
@@ -29,13 +30,14 @@ from sfm_jax.evaluation.protocols.meshes import (
     MESH_SUFFIXES,
     Mesh,
     check_order,
+    points_beside,
     read_landmarks,
     read_mesh,
     read_prediction,
     refuse_expressions,
 )
 from sfm_jax.evaluation.protocols.outcome import Estimate, Outcome, Row
-from sfm_jax.evaluation.scan_to_mesh import MICC_RADIUS, NOW_LANDMARKS, cumulative_curve, micc_errors
+from sfm_jax.evaluation.scan_to_mesh import MICC_RADIUS, NOW_LANDMARKS, cumulative_curve, micc_errors, with_area
 from sfm_jax.geometry.closest_point import Surface
 from sfm_jax.geometry.icp import Similarity, similarity_between
 
@@ -60,23 +62,23 @@ def evaluate(truth: str | Path, predictions: str | Path, name: str = "prediction
     matched = set(common_names(set(person.values()), scans, f"{predictions} and {truth}", partial))
     names = sorted(one for one in files if person[one] in matched)
     for one in names:  # every prediction is looked at before the first minute is spent
-        read_landmarks(read_prediction(files[one], unit, scale_free=True), unit=unit)
+        _landmarks_and_tip(read_prediction(files[one], unit, scale_free=True), unit)
     distances, samples = [], []
     for one in progress(names):
         scan, mesh = read_mesh(scans[person[one]]), read_prediction(files[one], unit, scale_free=True)
         places = read_landmarks(scan, (*NOW_LANDMARKS, NOSE_TIP))
-        landmarks = read_landmarks(mesh, unit=unit)
+        landmarks, own_tip = _landmarks_and_tip(mesh, unit)
         check_order(landmarks, places[:-1], files[one])
         start = similarity_between(landmarks, places[:-1], scale=True)
-        surface = Surface(mesh.vertices, mesh.triangles)
         try:
+            surface = with_area(Surface(mesh.vertices, mesh.triangles))
             found = micc_errors(scan.vertices, places[-1], surface, start)
         except ValueError as error:
             raise ValueError(f"{files[one]}: {error}") from None
         distances.append(found.distances)
         samples.append({"name": one, "person": person[one], "scenario": one[len(person[one]) + 1:],
                         "points": len(found.distances), "rms mm": float(np.sqrt(np.square(found.distances).mean())),
-                        "both ways mm": both_ways(surface, found.motion, scan, places[-1]),
+                        "both ways mm": both_ways(surface, found.motion, scan, places[-1], own_tip),
                         "scale": float(found.motion.scale),
                         "converged": int(found.report.converged)})
     scenarios = np.array([sample["scenario"] for sample in samples])
@@ -93,10 +95,23 @@ def evaluate(truth: str | Path, predictions: str | Path, name: str = "prediction
     return Outcome("micc", title, COLUMNS, tuple(rows), tuple(samples), published.MICC, (), {"cumulative": curve})
 
 
-def both_ways(surface: Surface, motion: Similarity, scan: Mesh, tip: np.ndarray) -> float:
-    """GANFIT's distance of a mesh, aligned by `motion`, and a scan with the tip [3] of its nose, in the scan's mm."""
+def _landmarks_and_tip(mesh, unit):
+    """The seven landmarks [7, 3] of a predicted mesh, and the tip [3] of its nose, None where it has these alone."""
+    landmarks = read_landmarks(mesh, unit=unit)
+    if len(points_beside(mesh, "landmarks", unit)[0]) != 68:
+        return landmarks, None
+    return landmarks, read_landmarks(mesh, (NOSE_TIP,), unit)[0]
+
+
+def both_ways(surface: Surface, motion: Similarity, scan: Mesh, tip: np.ndarray,
+              own_tip: np.ndarray | None = None) -> float:
+    """GANFIT's distance of a mesh, aligned by `motion`, and a scan with the tip [3] of its nose, in the scan's mm.
+
+    own_tip: [3] of the mesh, in its axes; None: its vertex nearest to the scan's.
+    """
     vertices = motion.apply(surface.vertices)
-    own_tip = vertices[np.linalg.norm(vertices - tip, axis=1).argmin()]
+    nearest = vertices[np.linalg.norm(vertices - tip, axis=1).argmin()]
+    own_tip = nearest if own_tip is None else motion.apply(own_tip)
     # In the mesh's own axes: what was learned there of its triangles is used again.
     there = motion.scale * _one_way(motion.undo(_cropped(scan.vertices, tip)), surface, STILL / motion.scale)
     back = _one_way(_cropped(vertices, own_tip), Surface(scan.vertices, scan.triangles), STILL)

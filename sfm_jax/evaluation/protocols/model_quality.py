@@ -28,10 +28,11 @@ def evaluate(model: MorphableModel, faces: dict[str, np.ndarray], name: str | No
     drawn: faces for the specificity, codes of which are standard normal, as the model says of itself.
 
     Raises:
-      ValueError: no faces.
+      ValueError: no faces, or a model in which everybody is the same.
     """
     if not faces:
         raise ValueError("faces: found none, expected registered faces that the model was not made from")
+    check_identities(model, name or model.name)
     shapes = np.stack(list(faces.values())).astype(np.float64)
     mean, basis = np.asarray(model.mean, np.float64), np.asarray(model.identity_basis, np.float64)
     counts = component_counts(len(basis))
@@ -60,6 +61,13 @@ def evaluate(model: MorphableModel, faces: dict[str, np.ndarray], name: str | No
                    tuple(samples), (), notes, {"generalisation_specificity": curve, "compactness": compact})
 
 
+def check_identities(model: MorphableModel, where: str) -> None:
+    """ValueError where no identity moves a vertex: there is no variance to share out."""
+    if not np.any(model.identity_basis):
+        raise ValueError(f"{where}: identity_basis: found {len(model.identity_basis)} components, none of which moves "
+                         "a vertex, expected identities")
+
+
 def _counted(components):
     return f"{components} component{'s' if components > 1 else ''}"
 
@@ -82,13 +90,23 @@ def heldout_errors(shapes: np.ndarray, mean: np.ndarray, basis: np.ndarray, coun
 
     As statistics.generalisation, shape by shape: what is left of a shape beyond the span of the components.
     """
-    axes, triangle = np.linalg.qr(basis.reshape(len(basis), -1).T)
-    sizes = np.abs(np.diag(triangle))
-    axes = axes * (sizes > 1e-10 * sizes.max())  # a component within the span of those before it adds nothing
+    frame, within = np.linalg.qr(basis.reshape(len(basis), -1).T)
     residual = (shapes - mean).reshape(len(shapes), -1)
-    along = residual @ axes
+    along = residual @ frame @ _orthonormal(within.T).T
     left = np.square(residual).sum(1)[:, None] - np.cumsum(np.square(along), axis=1)
     return np.sqrt(left.clip(0).T[np.asarray(counts) - 1] / len(mean))
+
+
+def _orthonormal(rows):
+    """Axes of rows [K, n] by Gram and Schmidt: zero where a row is within the span of those before it, and so adds
+    nothing. (Householder's QR alone has there an axis that takes away from later ones.)"""
+    axes, least = np.zeros_like(rows), 1e-10 * np.linalg.norm(rows, axis=1).max()
+    for number, left in enumerate(rows):
+        for _ in range(2):  # the second time for what rounding left
+            left = left - axes[:number].T @ (axes[:number] @ left)
+        length = np.linalg.norm(left)
+        axes[number] = left / length if length > least else 0
+    return axes
 
 
 def drawn_distances(mean: np.ndarray, basis: np.ndarray, codes: np.ndarray, shapes: np.ndarray) -> np.ndarray:

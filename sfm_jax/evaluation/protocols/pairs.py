@@ -64,14 +64,21 @@ def read_pairs(place: str | Path) -> Pairs:
             pairs = _read_splits(place, numbered)
         else:
             pairs = _read_labelled(place, numbered)
-    for fold in np.unique(pairs.fold):
+    check_folds(pairs, place)
+    return pairs
+
+
+def check_folds(pairs: Pairs, where: str | Path) -> None:
+    """ValueError with fewer than two folds, or a fold without pairs of both kinds."""
+    folds = np.unique(pairs.fold)
+    for fold in folds:
         same = pairs.same[pairs.fold == fold]
         if same.all() or not same.any():
-            raise ValueError(f"{place}: fold {fold + 1}: found {same.sum()} pairs of one person among {len(same)}, "
+            raise ValueError(f"{where}: fold {fold + 1}: found {same.sum()} pairs of one person among {len(same)}, "
                              "expected both kinds")
-    if len(np.unique(pairs.fold)) < 2:
-        raise ValueError(f"{place}: found one fold, expected at least two: thresholds come from the other folds")
-    return pairs
+    if len(folds) < 2:
+        found = f"fold {folds[0] + 1} alone" if len(folds) else "no pairs"
+        raise ValueError(f"{where}: found {found}, expected at least two folds: thresholds come from the other folds")
 
 
 def _read_lfw(path, lines):

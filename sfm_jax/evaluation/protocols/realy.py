@@ -25,12 +25,13 @@ from sfm_jax.evaluation.protocols.meshes import (
     Mesh,
     check_landmarks,
     check_millimetres,
+    check_order,
     points_beside,
     read_mesh,
     read_points,
 )
 from sfm_jax.evaluation.protocols.outcome import Estimate, Outcome, Row
-from sfm_jax.evaluation.scan_to_mesh import NOW_LANDMARKS, onto_region, region_errors
+from sfm_jax.evaluation.scan_to_mesh import NOW_LANDMARKS, onto_region, region_errors, with_area
 from sfm_jax.geometry.closest_point import Surface
 from sfm_jax.geometry.icp import Similarity, similarity_between
 
@@ -39,8 +40,9 @@ REGIONS = ("nose", "mouth", "forehead", "cheek")
 ALL, IBUG = 85, 68
 _EYES, _LIPS = range(36, 48), (*range(48, 61), 64)
 KEYPOINTS = {"nose": range(27, 36), "mouth": _LIPS, "forehead": (*_EYES, *range(17, 27)), "cheek": ()}
-# Those that move the mesh onto a region.
-RIGID_KEYPOINTS = KEYPOINTS | {"nose": (*range(27, 36), 70, 71), "cheek": (*_LIPS, 76, 77, *_EYES, 7, 8, 9)}
+# Those that move the mesh onto a region; for the cheek, of the eyes the corners and the lower lids.
+RIGID_KEYPOINTS = KEYPOINTS | {"nose": (*range(27, 36), 70, 71),
+                               "cheek": (*_LIPS, 76, 77, 36, 41, 40, 39, 42, 47, 46, 45, 7, 8, 9)}
 SHARE = {"nose": 1.0, "mouth": 1.0, "forehead": 1.0, "cheek": 0.25}  # of the keypoints' weight to the region's
 REACH = 30.0  # mm, of keypoints from their region: farther is another unit or place
 
@@ -60,10 +62,12 @@ def evaluate(truth: str | Path, predictions: str | Path, name: str = "prediction
     person = {one: one if one in faces else one.split("_")[0] for one in files}
     matched = set(common_names(set(person.values()), faces, f"{predictions} and {truth}", partial))
     names = sorted(one for one in files if person[one] in matched)
-    meshes = {one: _prediction(files[one]) for one in names}  # all are looked at before the first is measured
+    truths = {face: _true_keypoints(Path(truth) / POINTS, face, factors[face]) for face in sorted(matched)}
+    # All are looked at before the first is measured.
+    meshes = {one: _prediction(files[one], truths[person[one]]) for one in names}
     samples, counts = [], set()
     for one in progress(names):
-        true = _true_keypoints(Path(truth) / POINTS, person[one], factors[person[one]])
+        true = truths[person[one]]
         count = min(len(true), len(meshes[one][1]))
         errors = _errors_of(faces[person[one]], factors[person[one]], *meshes[one], true, count)
         samples.append({"name": one, "person": person[one], **errors})
@@ -139,18 +143,19 @@ def _obj_vertices(path):
         raise ValueError(f"{path}: not readable as the vertices of an .obj ({error})") from None
 
 
-def _prediction(path) -> tuple[Mesh, np.ndarray]:
-    """A mesh and its keypoints [85 or 68, 3]."""
+def _prediction(path, true) -> tuple[Mesh, np.ndarray]:
+    """A mesh and its keypoints [85 or 68, 3], in the order of the true ones."""
     mesh = read_mesh(path, scale_free=True)
     points, place = points_beside(mesh, f"REALY's {ALL} keypoints, or iBUG's {IBUG}")
     check_landmarks(mesh, points, IBUG if len(points) == IBUG else ALL, place)
+    check_order(points[list(NOW_LANDMARKS)], true[list(NOW_LANDMARKS)], place)
     return mesh, points
 
 
 def _errors_of(regions, millimetres, mesh, predicted, true, count):
     """{region: mean error in mm} of one prediction; `count` keypoints are known of both."""
     start = _onto_seven(predicted, true)
-    surface = Surface(start.apply(mesh.vertices), mesh.triangles)
+    surface = with_area(Surface(start.apply(mesh.vertices), mesh.triangles), f"{mesh.path}: triangles")
     predicted = start.apply(predicted)
     found = {}
     for region in REGIONS:

@@ -13,7 +13,7 @@ from sfm_jax.evaluation import figures, recognition
 from sfm_jax.evaluation.protocols.bootstrap import interval
 from sfm_jax.evaluation.protocols.matching import listed, resolve
 from sfm_jax.evaluation.protocols.outcome import Estimate, Outcome, Row
-from sfm_jax.evaluation.protocols.pairs import Pairs
+from sfm_jax.evaluation.protocols.pairs import Pairs, check_folds
 from sfm_jax.geometry.icp import similarity_between
 
 RATES = (1e-1, 1e-2, 1e-3)
@@ -26,11 +26,11 @@ def evaluate(pairs: Pairs, described: Mapping[str, Mapping[str, np.ndarray | Non
 
     None for a photo: no face was found in it, and its pairs are refused at every threshold: no true accept, no false
     one (the generalised rates of ISO/IEC 19795-1), so that one of two persons is told right, and the ROC never reaches
-    the true-accept rate of 1. Names of videos stand for the mean of their frames' codes. partial: pairs of which a
+    the true-accept rate of 1. Names of videos stand for the mean of their frames. partial: pairs of which a
     photo is missing altogether are left out.
 
     Raises:
-      ValueError: photos that are missing, sizes that differ, NaN.
+      ValueError: photos that are missing, sizes that differ, NaN, folds that are left with pairs of one kind.
     """
     rows, samples, results, notes = [], None, {}, []
     for title, things in described.items():
@@ -155,12 +155,13 @@ def _all_there(pairs, things, where, partial):
     if len(found) < len(pairs.names):
         there = [a in found and b in found for a, b in zip(pairs.first, pairs.second, strict=True)]
         pairs = pairs.rows(np.flatnonzero(there))
+        check_folds(pairs, f"{where}: what --partial leaves")
     return {name: things[key] for name, key in found.items()}, pairs
 
 
 def mean_of_frames(videos: Sequence[str], codes: Mapping[str, np.ndarray | None]) -> dict[str, np.ndarray | None]:
-    """Codes of videos: their own where there is one, else the mean direction of the frames "VIDEO/...", but for those
-    without a face."""
+    """Codes or shapes of videos: their own where there is one, else of the frames "VIDEO/...", but for those without a
+    face, the mean shape, or of codes the mean direction, for their lengths say nothing."""
     frames: dict[str, list[np.ndarray | None]] = {}
     for name, code in codes.items():
         parts = name.split("/")
@@ -168,7 +169,8 @@ def mean_of_frames(videos: Sequence[str], codes: Mapping[str, np.ndarray | None]
             frames.setdefault(folder, []).append(code)
     found = dict(codes)
     for video in videos:
-        seen = [code / np.linalg.norm(code) for code in frames.get(video, ()) if code is not None]
+        seen = [code / (np.linalg.norm(code) if np.ndim(code) == 1 else 1) for code in frames.get(video, ())
+                if code is not None]
         if video not in found and video in frames:
             found[video] = np.mean(seen, 0) if seen else None
     return found
