@@ -110,6 +110,19 @@ def test_lsfm_and_lyhm(face, tmp_path):
     check(load_matlab(tmp_path / "bare.mat", unit="cm", topology=tmp_path / "template.obj"), face, expressions=0)
 
 
+@pytest.mark.parametrize("base", [0, 1])
+def test_triangles_tell_what_they_count_from_where_the_ends_are_not_in_use(face, tmp_path, base):
+    used = face.triangles[((face.triangles > 0) & (face.triangles < len(face.mean) - 1)).all(1)]
+    model = {"mean": face.mean.ravel(), "components": face.unit, "eigenvalues": face.sigma ** 2, "trilist": used + base}
+    scipy.io.savemat(tmp_path / "a.mat", model)
+    found = load_matlab(tmp_path / "a.mat").topology.triangles
+    assert set(map(tuple, np.sort(found, 1))) == set(map(tuple, np.sort(used, 1)))
+    mixed = np.random.default_rng(0).permutation(face.mean).ravel()
+    scipy.io.savemat(tmp_path / "a.mat", model | {"mean": mixed})
+    with pytest.raises(ValueError, match=r"a.mat: trilist: found \d+..\d+ of 3642 vertices, counted from 0 or"):
+        load_matlab(tmp_path / "a.mat")
+
+
 def test_damaged_matlab_files_are_refused_by_name(face, tmp_path):
     path = tmp_path / "face.mat"
     write_bfm2009(path, face)

@@ -1,4 +1,4 @@
-"""Folders of meshes, ICT FaceKit, npz of any names, glTF."""
+"""Folders of meshes, ICT FaceKit, npz of any names."""
 
 import json
 import os
@@ -6,15 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 import trimesh
 from scipy.spatial.transform import Rotation
-from small_face import faces, random_codes, small_face, write_obj
+from small_face import small_face, write_obj
 
-from sfm_jax import convert
 from sfm_jax.morphable.formats import guess_format, load_face_model
 from sfm_jax.morphable.formats.assemble import mirror_images
 from sfm_jax.morphable.formats.colours import albedo_from_srgb, srgb_from_albedo
-from sfm_jax.morphable.formats.gltf import load_gltf, unpack_glb
 from sfm_jax.morphable.formats.ict import load_ict
 from sfm_jax.morphable.formats.landmarks import slide_lines
 from sfm_jax.morphable.formats.meshes import load_meshes
@@ -242,6 +241,20 @@ def test_an_npz_of_any_names_and_any_order_of_axes(face, tmp_path, layout):
         load_npz(tmp_path / "a.npz", {"mean": "nothing"})
 
 
+@pytest.mark.parametrize("shape", [(-1, 3), (-1,), (1, -1), (-1, 1), (3, -1)])
+def test_a_mean_of_any_shape_that_says_whose_its_numbers_are(face, tmp_path, shape):
+    mean = face.mean.T if shape[0] == 3 else face.mean.reshape(shape)
+    np.savez(tmp_path / "a.npz", mean=mean, identity=face.identity, faces=face.triangles)
+    scipy.io.savemat(tmp_path / "a.mat", {"mean": mean, "components": face.unit, "eigenvalues": face.sigma ** 2,
+                                          "trilist": face.triangles + 1})
+    for path, key in ((tmp_path / "a.npz", "key 'mean'"), (tmp_path / "a.mat", "mean")):
+        if shape[0] != 3:
+            np.testing.assert_allclose(load_face_model(path).mean, face.mean, atol=2e-5)
+            continue
+        with pytest.raises(ValueError, match=rf"{path.name}: {key}: shape \(3, 3642\), expected \[vertices, 3\]"):
+            load_face_model(path)
+
+
 def test_a_damaged_npz_names_the_array(face, tmp_path):
     np.savez(tmp_path / "a.npz", mean=face.mean, identity=face.identity, faces=face.triangles)
     data = bytearray((tmp_path / "a.npz").read_bytes())
@@ -255,46 +268,6 @@ def test_a_damaged_npz_names_the_array(face, tmp_path):
     np.savez(tmp_path / "nan.npz", mean=face.mean * np.nan, identity=face.identity, faces=face.triangles)
     with pytest.raises(ValueError, match="nan.npz: mean: 10926 of 10926 numbers are NaN or infinite"):
         load_npz(tmp_path / "nan.npz")
-
-
-# ---------------------------------------------------------------------------------------------------- glTF
-
-def test_gltf_gives_back_the_vertices_of_any_codes(face, tmp_path):
-    convert.write_glb_model(tmp_path / "face.glb", face.model)
-    again = load_gltf(tmp_path / "face.glb")
-    codes = random_codes(face.model)
-    np.testing.assert_allclose(faces(again, *codes), faces(face.model, *codes), atol=2e-5)  # float32 metres
-    assert again.expression_names == face.model.expression_names and again.licence == face.model.licence
-    for key in ("landmarks", "contour_lines", "triangles"):
-        np.testing.assert_array_equal(getattr(again.topology, key), getattr(face.model.topology, key))
-    ours, theirs = face.model.topology, again.topology
-    np.testing.assert_allclose(theirs.uv[theirs.uv_triangles], ours.uv[ours.uv_triangles], atol=1e-6)
-
-
-def test_other_readers_see_the_morph_targets(face, tmp_path):
-    pygltflib = pytest.importorskip("pygltflib")
-    convert.write_glb_model(tmp_path / "face.glb", face.model)
-    mesh = pygltflib.GLTF2().load(str(tmp_path / "face.glb")).meshes[0]
-    assert mesh.extras["targetNames"] == ["identity 1", "identity 2", "identity 3", "jawOpen", "mouthSmileLeft"]
-    assert len(mesh.primitives[0].targets) == 5 and mesh.name == "face"
-
-
-def test_foreign_and_damaged_gltf(face, tmp_path):
-    mesh = trimesh.Trimesh(face.mean / 1000, face.triangles, process=False)
-    (tmp_path / "theirs.glb").write_bytes(mesh.export(file_type="glb"))
-    model = load_gltf(tmp_path / "theirs.glb")
-    np.testing.assert_allclose(model.mean, face.mean, atol=2e-5)
-    assert model.identity_basis.shape == (0, len(face.mean), 3) and not len(model.topology.landmarks)
-    np.testing.assert_array_equal(model.decode(np.zeros(0, np.float32), np.zeros(0, np.float32)), model.mean)
-    data = (tmp_path / "theirs.glb").read_bytes()
-    for content, message in ((data[:-5000], "ends within its binary chunk"), (data[:100], "ends within its JSON chunk"),
-                             (b"glTF", "not a binary glTF"), (data[:10] + b"xx", "glb: ")):
-        (tmp_path / "bad.glb").write_bytes(content)
-        with pytest.raises(ValueError, match=message) as caught:
-            load_gltf(tmp_path / "bad.glb")
-        assert "bad.glb" in str(caught.value) and "\n" not in str(caught.value)
-    content, binary = unpack_glb("theirs.glb", data)
-    assert content["asset"]["version"] == "2.0" and len(binary) >= face.mean.size * 4
 
 
 # --------------------------------------------------------------------------------------------- conventions

@@ -97,6 +97,16 @@ def assemble(
         name=name or os.path.basename(path), licence=licence, source=source, albedo_space="log")
 
 
+def points(path: str | os.PathLike, key: str, values: np.ndarray) -> Float[np.ndarray, "V 3"]:
+    """[V, 3] of an array [V, 3], or of 3V numbers in one row or column, x, y, z of vertex after vertex. ValueError of
+    any other shape: of [3, V] the order is another."""
+    values = numbers(path, key, values)
+    plain = values.reshape([length for length in values.shape if length != 1])
+    if not plain.size or plain.size % 3 or plain.ndim > 2 or plain.ndim == 2 and plain.shape[1] != 3:
+        raise ValueError(f"{path}: {key}: shape {values.shape}, expected [vertices, 3], or 3 numbers a vertex in a row")
+    return plain.reshape(-1, 3)
+
+
 def columns(path: str | os.PathLike, key: str, matrix: np.ndarray) -> Float[np.ndarray, "K V 3"]:
     """[K, V, 3] of a matrix [3V, K] whose rows are x, y, z of vertex after vertex. ValueError if they are not."""
     matrix = numbers(path, key, matrix)

@@ -1,8 +1,9 @@
 """Models in glTF: one mesh whose morph targets are the components. Metres there, millimetres here.
 
 Targets named "identity 1", "identity 2", .. are identities, all others expressions. Vertices that seams of UVs split
-become one again: rows that follow each other and move alike in every target. What glTF has no place for stands in the
-mesh's extras, under "sfm_jax": landmarks and contour lines as rows of the accessors, name, source and licence.
+become one again: rows that follow each other and move alike in every target. The mesh is where its node puts it in the
+scene. What glTF has no place for stands in the mesh's extras, under "sfm_jax": landmarks and contour lines as rows of
+the accessors, name, source and licence.
 """
 
 import json
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
-from sfm_jax.array_files import check_expansion, integers, one_line
+from sfm_jax.array_files import check_expansion, integers, lengths, one_line
 from sfm_jax.morphable.formats.assemble import NO_LICENCE, UNITS, assemble
 from sfm_jax.morphable.formats.files import read_bytes
 from sfm_jax.morphable.model import MorphableModel
@@ -26,7 +28,8 @@ _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3}
 
 
 def load_gltf(path: str | os.PathLike) -> MorphableModel:
-    """The model of a .glb: of its first mesh the first primitive, which must be of triangles.
+    """The model of a .glb: of its first mesh the first primitive, which must be of triangles; the source tells how many
+    others there are.
 
     Raises:
       ValueError: naming the file and the part that is missing or wrong.
@@ -36,6 +39,10 @@ def load_gltf(path: str | os.PathLike) -> MorphableModel:
     fresh = np.append(True, (moves[:, 1:] != moves[:, :-1]).any((0, 2)))
     vertex = np.cumsum(fresh) - 1  # of each row
     mean, *components = moves[:, fresh]
+    if parts.placed is not None:
+        with np.errstate(all="ignore"):  # what is not finite is found later
+            mean = mean @ parts.placed[:3, :3].T + parts.placed[:3, 3]
+            components = [each @ parts.placed[:3, :3].T for each in components]
     is_identity = [name.startswith(IDENTITY) for name in parts.names]
 
     def basis(wanted):
@@ -43,19 +50,23 @@ def load_gltf(path: str | os.PathLike) -> MorphableModel:
         return np.reshape(chosen, (-1, len(mean), 3))
 
     extras = parts.extras
-    return assemble(
-        path, mean=mean, triangles=vertex[parts.triangles], identity=basis(True), expression=basis(False),
-        expression_names=[name for name, own in zip(parts.names, is_identity, strict=True) if not own],
-        expression_kind="statistical" if extras.get("expression_kind") == "statistical" else "activations",
-        uv=parts.uv, uv_triangles=None if parts.uv is None else parts.triangles,
-        **{key: vertex[rows] for key, rows in parts.rows.items()}, millimetres=UNITS["m"],
-        name=str(extras.get("name", Path(path).stem)), source=str(extras.get("source", f"glTF {Path(path).name}")),
-        licence=str(extras.get("licence", NO_LICENCE)))
+    try:
+        return assemble(
+            path, mean=mean, triangles=vertex[parts.triangles], identity=basis(True), expression=basis(False),
+            expression_names=[name for name, own in zip(parts.names, is_identity, strict=True) if not own],
+            expression_kind="statistical" if extras.get("expression_kind") == "statistical" else "activations",
+            uv=parts.uv, uv_triangles=None if parts.uv is None else parts.triangles,
+            **{key: vertex[rows] for key, rows in parts.rows.items()}, millimetres=UNITS["m"],
+            name=str(extras.get("name", Path(path).stem)), licence=str(extras.get("licence", NO_LICENCE)),
+            source=str(extras.get("source", f"glTF {Path(path).name}")) + parts.others)
+    except ValueError as error:  # of another mesh than was meant
+        raise ValueError(f"{error}{parts.others}") from None
 
 
 class _Parts(NamedTuple):
     """positions [rows, 3], triangles [F, 3], uv [rows, 2] or None; targets, each [rows, 3], and their names; rows, by
-    what they mark (landmarks, contour lines); extras: ours."""
+    what they mark (landmarks, contour lines); extras: ours; placed: [4, 4] from the mesh's axes to the scene's, None
+    where they are the same; others: what was left out, in words."""
 
     positions: np.ndarray
     triangles: np.ndarray
@@ -64,6 +75,8 @@ class _Parts(NamedTuple):
     names: list[str]
     rows: dict[str, np.ndarray]
     extras: dict
+    placed: np.ndarray | None
+    others: str
 
 
 def _read(path) -> _Parts:
@@ -85,6 +98,7 @@ def _read(path) -> _Parts:
         names, extras = [str(name) for name in names], extras.get(EXTRAS) or {}
         rows = {key: integers(path, f"extras: {key}", extras[key]) for key in ("landmarks", "contour_lines")
                 if np.size(extras.get(key, ()))}
+        placed, others = _placed(path, content), _others(content)
     except (KeyError, IndexError) as error:
         raise ValueError(f"{path}: not a glTF mesh of triangles: {error} is missing") from None
     except (TypeError, AttributeError, OverflowError) as error:  # JSON of other kinds than glTF has
@@ -99,7 +113,52 @@ def _read(path) -> _Parts:
             raise ValueError(f"{path}: extras: {key}: {marked.min()}..{marked.max()}, expected 0..{len(positions) - 1}")
     if triangles.min() < 0 or triangles.max() >= len(positions):
         raise ValueError(f"{path}: indices {triangles.min()}..{triangles.max()}, expected 0..{len(positions) - 1}")
-    return _Parts(positions, triangles, uv, targets, names, rows, extras)
+    return _Parts(positions, triangles, uv, targets, names, rows, extras, placed, others)
+
+
+def _others(content):
+    """How many meshes and primitives there are besides the one that is read."""
+    counts = {"mesh": len(content["meshes"]) - 1, "primitive": len(content["meshes"][0]["primitives"]) - 1}
+    plural = {"mesh": "meshes", "primitive": "primitives"}
+    told = " and ".join(f"{count} other {kind if count == 1 else plural[kind]}" for kind, count in counts.items()
+                        if count)
+    return f" ({told} left out)" if told else ""
+
+
+def _placed(path, content):
+    """[4, 4] of the first node that has the first mesh, through all nodes above it; None: it moves nothing.
+
+    As glTF 2.0 has it: column-major matrices, or scale, then rotation, then translation; a skinned mesh stays.
+    """
+    nodes = content.get("nodes", [])
+    above = {child: number for number, node in enumerate(nodes) for child in node.get("children", [])}
+    at = next((number for number, node in enumerate(nodes) if node.get("mesh") == 0 and "skin" not in node), None)
+    found, seen = np.eye(4), set()
+    while at is not None:
+        if at in seen:
+            raise ValueError(f"{path}: node {at}: found among the nodes below itself, expected a tree")
+        seen.add(at)
+        with np.errstate(all="ignore"):  # what is not finite is found later
+            found = _own_matrix(path, nodes[at], at) @ found
+        at = above.get(at)
+    return None if (found == np.eye(4)).all() else found
+
+
+def _own_matrix(path, node, number):
+    def values(key, default):
+        array = lengths(path, f"node {number}: {key}", node.get(key, default))
+        if array.shape != np.shape(default):
+            raise ValueError(f"{path}: node {number}: {key}: shape {array.shape}, expected {np.shape(default)}")
+        return array
+
+    matrix = values("matrix", np.eye(4).ravel()).reshape(4, 4).T
+    if "matrix" not in node:
+        turn = values("rotation", [0.0, 0.0, 0.0, 1.0])  # a quaternion x, y, z, w
+        if abs(np.linalg.norm(turn) - 1) > 0.01:
+            raise ValueError(f"{path}: node {number}: rotation: found {turn.tolist()}, expected a unit quaternion")
+        matrix[:3, :3] = Rotation.from_quat(turn).as_matrix() * values("scale", [1.0, 1.0, 1.0])
+        matrix[:3, 3] = values("translation", [0.0, 0.0, 0.0])
+    return matrix
 
 
 def unpack_glb(path: str | os.PathLike, data: bytes) -> tuple[dict, bytes]:

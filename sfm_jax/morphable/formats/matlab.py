@@ -16,7 +16,7 @@ import numpy as np
 
 from sfm_jax.array_files import integers, numbers, one_line
 from sfm_jax.mat_files import load_mat5, mat5_names
-from sfm_jax.morphable.formats.assemble import UNITS, assemble, columns, unit_factor
+from sfm_jax.morphable.formats.assemble import UNITS, assemble, columns, points, unit_factor
 from sfm_jax.morphable.formats.colours import albedo_from_srgb
 from sfm_jax.morphable.formats.files import need, read_bytes
 from sfm_jax.morphable.formats.landmarks import all_landmarks
@@ -24,6 +24,7 @@ from sfm_jax.morphable.formats.obj import read_mesh
 from sfm_jax.morphable.model import MorphableModel
 
 _TRIANGLES = ("trilist", "tri", "triangles", "faces", "f", "tl")
+_SHORTER = 0.9  # a mesh's edges, of those between vertices that are off by one
 
 
 def load_bfm2009(path: str | os.PathLike, landmarks: str | os.PathLike | None = None) -> MorphableModel:
@@ -37,7 +38,7 @@ def load_bfm2009(path: str | os.PathLike, landmarks: str | os.PathLike | None = 
     mean, basis, sigma, colour, colours, colour_sigma, triangles = (
         numbers(path, key, values) for key, values in zip(keys, found, strict=True))
     return assemble(
-        path, mean=_points(path, "shapeMU", mean), triangles=integers(path, "tl", triangles) - 1,
+        path, mean=points(path, "shapeMU", mean), triangles=integers(path, "tl", triangles) - 1,
         identity=_scaled(path, "shapePC", basis, sigma), albedo=_albedo(
             path, "texMU", colour, _scaled(path, "texPC", colours, colour_sigma), 255),
         landmarks=all_landmarks(landmarks), millimetres=UNITS["um"], name="Basel Face Model 2009",
@@ -54,7 +55,7 @@ def load_deep3d(path: str | os.PathLike) -> MorphableModel:
     mean, identity, expression, colour, colours, triangles, landmarks = need(path, read_mat(path), *keys)
     colours = columns(path, "texBase", colours)
     return assemble(
-        path, mean=_points(path, "meanshape", mean), triangles=integers(path, "tri", triangles) - 1,
+        path, mean=points(path, "meanshape", mean), triangles=integers(path, "tri", triangles) - 1,
         identity=columns(path, "idBase", identity), expression=columns(path, "exBase", expression),
         expression_kind="statistical",
         albedo=_albedo(path, "meantex", colour, colours, 255),
@@ -89,9 +90,10 @@ def load_matlab(
         colour = numbers(path, f"tex.{names[0]}", colour)
         albedo = _albedo(path, f"tex.{names[0]}", colour, _scaled(path, f"tex.{names[1]}", colours, _roots(
             path, names[2], colour_variance)), 255 if np.max(colour, initial=0) > 1.5 else 1)
-    triangles = read_mesh(topology).triangles if topology else _triangles(path, shape, arrays, np.size(mean) // 3)
+    mean = points(path, names[0], mean)
+    triangles = read_mesh(topology).triangles if topology else _triangles(path, shape, arrays, mean)
     return assemble(
-        path, mean=_points(path, names[0], mean), triangles=triangles, albedo=albedo,
+        path, mean=mean, triangles=triangles, albedo=albedo,
         identity=_scaled(path, names[1], basis, _roots(path, names[2], variance)), landmarks=all_landmarks(landmarks),
         millimetres=unit_factor(unit), name=Path(path).stem, source=f"MATLAB model {Path(path).name}")
 
@@ -134,28 +136,44 @@ def _roots(path, key, variance):
     return np.sqrt(variance)
 
 
-def _points(path, key, values):
-    """[V, 3] of 3V numbers in any shape."""
-    values = numbers(path, key, values)
-    if values.size % 3:
-        raise ValueError(f"{path}: {key}: {values.size} numbers, expected 3 a vertex")
-    return values.reshape(-1, 3)
-
-
 def _albedo(path, key, mean, basis, level):
     """Of sRGB colours from 0 to `level`."""
-    mean = _points(path, key, mean)
+    mean = points(path, key, mean)
     if len(mean) != basis.shape[1]:
         raise ValueError(f"{path}: {key}: {len(mean)} colours, its components have {basis.shape[1]}")
     return albedo_from_srgb(mean / level, basis / level)
 
 
-def _triangles(path, shape: Mapping, arrays: Mapping, count):
+def _triangles(path, shape: Mapping, arrays: Mapping, mean):
     """[F, 3] from 0; MATLAB's own count from 1."""
     for place in (shape, arrays):
         for key in _TRIANGLES:
             if key in place:
                 triangles = integers(path, key, place[key])
                 triangles = triangles.T if triangles.ndim == 2 and triangles.shape[1] != 3 else triangles
-                return triangles - (1 if triangles.size and triangles.min() > 0 and triangles.max() == count else 0)
+                return triangles - _first_vertex(path, key, triangles, mean)
     raise ValueError(f"{path}: key '{_TRIANGLES[0]}' is missing: give a mesh with the triangles as topology")
+
+
+def _first_vertex(path, key, triangles, mean):
+    """0 or 1, what the triangles call the first vertex. Where neither it nor the last one tells, for one of them is in
+    no triangle, by the length of the edges: those of vertices that are no neighbours are longer.
+
+    ValueError where they are not.
+    """
+    if triangles.ndim != 2 or not triangles.size or triangles.min() <= 0 or triangles.max() > len(mean):
+        return 0  # if these are no vertices at all, that is found later
+    if triangles.max() == len(mean):
+        return 1
+
+    def edges(corners):
+        places = mean[corners].astype(np.float64)
+        return np.linalg.norm(places - np.roll(places, 1, axis=1), axis=2).mean()
+
+    with np.errstate(all="ignore"):  # what is not finite is found later
+        from_0, from_1 = edges(triangles), edges(triangles - 1)
+    if min(from_0, from_1) > _SHORTER * max(from_0, from_1):
+        raise ValueError(f"{path}: {key}: found {triangles.min()}..{triangles.max()} of {len(mean)} vertices, counted "
+                         "from 0 or from 1, expected the first or the last among them: give a mesh with the triangles "
+                         "as topology")
+    return int(from_1 < from_0)

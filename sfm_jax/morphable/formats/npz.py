@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from sfm_jax.array_files import numbers, read_npz, texts
-from sfm_jax.morphable.formats.assemble import assemble, unit_factor
+from sfm_jax.morphable.formats.assemble import assemble, points, unit_factor
 from sfm_jax.morphable.formats.files import need
 from sfm_jax.morphable.formats.landmarks import all_landmarks
 from sfm_jax.morphable.formats.obj import read_mesh
@@ -49,10 +49,7 @@ def load_npz(
         keys.setdefault(part, part if part in arrays else _NAMES.get(part, part))
     found = {part: arrays[key] for part, key in keys.items() if key in arrays}
     need(path, arrays, keys["mean"], keys["identity"])
-    mean = numbers(path, keys["mean"], found["mean"])
-    if mean.size % 3 or not mean.size:
-        raise ValueError(f"{path}: key '{keys['mean']}': shape {mean.shape}, expected [vertices, 3]")
-    mean = mean.reshape(-1, 3)
+    mean = points(path, f"key '{keys['mean']}'", found["mean"])
     parts = {"uv": found.get("uv"), "uv_triangles": found.get("uv_triangles"), "triangles": found.get("triangles")}
     if topology is not None:
         mesh = read_mesh(topology)
