@@ -5,8 +5,9 @@
 `share` is the folder of that name in eos' sources: sfm_shape_3448.bin, expression_blendshapes_3448.bin,
 ibug_to_sfm.txt, and the example's image_0010.pts beside them. eos (patrikhuber/eos, C++) fits one face after the other,
 with its default settings but for the contour, for which ours has no counterpart; ours fits all of them at once, and one
-alone. Landmarks are those that the mapping gives to vertices, of its example and of people drawn from the model, seen
-from yaws up to 40 degrees, with noise. Writes experiments/results/landmark_fitting.{json,md}.
+alone; by turns, the median of five times each. Landmarks are those that the mapping gives to vertices, of its example
+and of people drawn from the model, seen from yaws up to 40 degrees, with noise. Writes
+experiments/results/landmark_fitting.{json,md}.
 """
 
 import argparse
@@ -43,24 +44,21 @@ def main():
     ours = Ours(model, vertices)
     numbers = {}
     for name, points in (("its example photo", example[None]), (f"{PEOPLE} drawn people", people)):
-        eos_places, eos_times = [], []
-        for one in points:
-            began = time.perf_counter()
-            eos_places.append(peer(one))
-            eos_times.append(time.perf_counter() - began)
-        places = ours(points)
-        rounds = []
+        contestants = {"eos": lambda points: np.stack([peer(one) for one in points]), "sfm-jax": ours}
+        places = {who: fit(points) for who, fit in contestants.items()}  # and compiles
+        seconds = {who: [] for who in contestants}
         for _ in range(ROUNDS):
-            began = time.perf_counter()
-            ours(points)
-            rounds.append(time.perf_counter() - began)
+            for who, fit in contestants.items():
+                began = time.perf_counter()
+                fit(points)
+                seconds[who].append((time.perf_counter() - began) / len(points))
         real = truth if len(points) > 1 else None
-        for who, found, seconds in (("eos", np.stack(eos_places), float(np.median(eos_times))),
-                                    ("sfm-jax", places, min(rounds) / len(points))):
+        for who, found in places.items():
             error = np.linalg.norm(found - points, axis=-1).mean()
             true = np.linalg.norm(found - real, axis=-1).mean() if real is not None else None
-            numbers[f"{name}, {who}"] = {"reprojection_px": float(error), "seconds_per_fit": seconds,
-                                         "error_to_true_px": None if true is None else float(true)}
+            numbers[f"{name}, {who}"] = {
+                "reprojection_px": float(error), "seconds_per_fit": float(np.median(seconds[who])),
+                "error_to_true_px": None if true is None else float(true)}
     drawn = f"{PEOPLE} drawn people"
     ratio = numbers[f"{drawn}, eos"]["seconds_per_fit"] / numbers[f"{drawn}, sfm-jax"]["seconds_per_fit"]
     values = {"machine": machine(), "rows": numbers, "ratio": ratio, "landmarks": len(ids)}

@@ -99,8 +99,9 @@ def render(
 
     Raises:
       ValueError: wrong shapes, indices out of range, an empty image; outside jit non-finite vertices. Under jit
-        triangles with non-finite corners are not drawn; `jax.experimental.checkify.checkify(f, checkify.user_checks)`
-        of the function that calls this reports them, and overflow, as errors.
+        triangles with non-finite corners are not drawn, and in a light their neighbours are no numbers;
+        `jax.experimental.checkify.checkify(f, checkify.user_checks)` of the function that calls this reports them, and
+        overflow, as errors.
     """
     check_mesh(vertices, surface.triangles)
     check_image_size(image_size)
