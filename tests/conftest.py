@@ -3,9 +3,10 @@
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# XLA's older emitters compile a small program in half the time, and most of a test's time goes into compiling.
-os.environ.setdefault("XLA_FLAGS",
-                      "--xla_force_host_platform_device_count=1 --xla_cpu_use_fusion_emitters=false")
+# Most of a test's time goes into compiling. XLA's older emitters, and most optimisations left out, take half of it; who
+# sets XLA_FLAGS has programs compiled as users' are.
+FAST = "--xla_force_host_platform_device_count=1 --xla_cpu_use_fusion_emitters=false"
+AS_USERS = os.environ.setdefault("XLA_FLAGS", FAST) != FAST
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -16,8 +17,6 @@ from jax.experimental.compilation_cache.compilation_cache import reset_cache  # 
 jax.config.update("jax_numpy_rank_promotion", "allow")
 # Folders of pure functions, and the training of them: there, arrays of different dtypes do not mix unsaid.
 STRICT = ("geometry", "morphable", "render", "losses", "networks", "training")
-# Folders that compile more than they compute: there XLA leaves most optimisations out, also in programs they start.
-COMPILING = ("geometry", "losses", "data", "tasks", "training", "runs")
 # Folders of long tests: of several processes none is left with one of them when the others have nothing to do any more.
 FIRST = ("runs", "tasks", "training")
 
@@ -36,8 +35,9 @@ def dtype_promotion(request):
 
 @pytest.fixture(scope="module", autouse=True)
 def optimisations(request):
-    """For all threads of a test file, and for the programs that it starts."""
-    name, without = "jax_disable_most_optimizations", request.path.parent.name in COMPILING
+    """For all threads of a test file, and for the programs that it starts. None are left out of what the README and the
+    tutorials do."""
+    name, without = "jax_disable_most_optimizations", not AS_USERS and request.path.parent.name != "tests"
     jax.config.update(name, without)
     # A command that a test of this process called has switched it on; XLA has died of writing such programs down.
     jax.config.update("jax_enable_compilation_cache", not without)
