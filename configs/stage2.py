@@ -57,7 +57,7 @@ def get_config():
     config.rendered_photos = 8          # of each batch, evenly of all devices, that are rendered and compared; 0: all
     config.confidence = True            # maps of pixel and landmark confidence weigh the errors
     config.weighted_centre = True       # the centre term weighs photos by their confidence
-    config.tolerance = ConfigDict()     # the error at which a confidence begins to fall
+    config.tolerance = ConfigDict()     # the error that counts as 1, and at which a confidence begins to fall
     config.tolerance.landmark = 0.03    # share of the crop's side
     config.tolerance.pixel = 0.1        # of sRGB in [0, 1]
 
@@ -70,12 +70,12 @@ def get_config():
 
     # Weights of the loss terms; 0 leaves one out.
     config.loss = ConfigDict()
-    config.loss.landmark = 3.0         # shares of the crop's side (over the tolerance, with confidences)
+    config.loss.landmark = 3.0         # shares of the crop's side (over the tolerance)
     config.loss.contour = 0.0           # of the jaw alone, which slides where it is hidden; unit as landmark's
     config.loss.rotation = 1.0          # squared chordal distance
     config.loss.shape = 3.0             # mm, neutral face, where codes are known
     config.loss.expression_error = 0.5  # squared activation, where codes are known
-    config.loss.pixel = 0.2             # sRGB
+    config.loss.pixel = 0.2             # sRGB (over the tolerance)
     config.loss.perceptual = 0.0        # distance of features of photo and render
     config.loss.identity = 0.1         # margin softmax over the training people
     config.loss.centre = 0.01           # squared distance to the person's centre

@@ -7,8 +7,9 @@ they find each other; elsewhere every process gets the address of the first, the
 
     python -m sfm_jax.main ... --coordinator=host:1234 --num_processes=2 --process_id=0
 
-Exit code 0: done, or stopped by SIGTERM with everything saved (run again to go on); 2: bad input, one line says what;
-1: the loss became NaN or infinite, one line says where; 3: another process was lost (run again to go on).
+Exit code 0: done, or stopped by SIGTERM with everything saved (run again to go on); 2: bad input, or no report of what
+was learned can be made, one line says what; 1: the loss became NaN or infinite, one line says where; 3: another process
+was lost (run again to go on).
 """
 
 import os
@@ -30,8 +31,9 @@ _INDEX = flags.DEFINE_integer("process_id", None, "Of this process, 0 .. num_pro
 
 _MOST_ARGUMENTS = 10_000  # the time that absl takes for them grows with their square
 
-# Keys that may change between the parts of an interrupted run: they do not change what is computed.
-_FREE_KEYS = frozenset({"log_every", "save_every", "keep", "executor", "cpu_devices", "profile"})
+# Keys that may change between the parts of an interrupted run: they do not change what is learned.
+_FREE_KEYS = frozenset({"log_every", "save_every", "keep", "executor", "cpu_devices", "profile",
+                        "data.shown", "data.shown_photos", "examples"})
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -64,6 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         jax.config.update("jax_num_cpu_devices", config.get("cpu_devices", 1))
     try:
         distributed.initialise(_COORDINATOR.value, _COUNT.value, _INDEX.value)
+        loop.check_numbers(config)
         task = create_task(config)
         workdir = open_workdir(workdir, config, free_keys=_FREE_KEYS)
         if sources := getattr(task, "sources", None):
@@ -80,7 +83,10 @@ def main(argv: list[str] | None = None) -> int:
     first = jax.process_index() == 0
     distributed.leave()
     if first and not result.preempted:
-        numbers = task.finish(result.params, result.state, workdir, result)
+        try:
+            numbers = task.finish(result.params, result.state, workdir, result)
+        except (ValueError, OSError) as error:
+            return refuse(f"no report: {error}; what was learned is saved: run again for the report alone")
         _print_numbers(numbers, workdir)
     return 0
 

@@ -24,6 +24,7 @@ LABELS = {  # part, in the order of a batch -> the labels a photo of it does not
     "all": (),
 }
 CLASSES = ("pairs", "identity", "all")  # parts whose persons are people to be told apart
+SIZES = "batch_size over the devices"  # the key in a mixture's sources
 OWN = ("index", "pose", "zoom", "where", "damage")  # what a turned copy does not share with its photo
 
 
@@ -33,6 +34,9 @@ class SyntheticPart:
     rows = 1  # of the batch for each sample
 
     def __init__(self, photos: SyntheticPhotos | SyntheticClips, length: int):
+        """ValueError: no photos."""
+        if length < 1:
+            raise ValueError(f"data.synthetic_photos: found {length}, expected 1 or more")
         self.photos, self.length, self.persons = photos, length, photos.persons
 
     def load(self, indices: np.ndarray, epochs: np.ndarray) -> dict[str, np.ndarray]:
@@ -89,8 +93,10 @@ class PhotoPart:
 class Mixture:
     """Parts by name (of LABELS, in its order) and their shares of the batch, which add up to 1."""
 
-    def __init__(self, parts: dict[str, SyntheticPart | PhotoPart | Pairs], shares: dict[str, float]):
-        self._parts, self._shares = parts, shares
+    def __init__(self, parts: dict[str, SyntheticPart | PhotoPart | Pairs], shares: dict[str, float],
+                 batch_size: int = 0):
+        """batch_size: of the whole run, for `sources`; 0: they do not say how the parts share it."""
+        self._parts, self._shares, self._batch_size = parts, shares, batch_size
         self.persons = sum(part.persons for name, part in parts.items() if name in CLASSES)
 
     def part(self, name: str) -> "SyntheticPart | PhotoPart | Pairs":
@@ -98,17 +104,18 @@ class Mixture:
         return self._parts[name]
 
     def sources(self) -> dict[str, str]:
-        """{config key: which photos} of the parts that are collections."""
+        """{config key: which photos} of the parts that are collections; and, of several parts, how many photos of each
+        a batch of the whole run has, which another number of devices may change."""
         found = {f"data.{name}": part.source() for name, part in self._parts.items()}
+        if len(self._parts) > 1 and self._batch_size:
+            processes = jax.process_count()
+            sizes = self._sizes(self._batch_size // processes)
+            found[SIZES] = " + ".join(f"{processes * size} {name}" for name, size in sizes.items())
         return {key: which for key, which in found.items() if which}
 
     def dataset(self, batch_size: int, seed: int):
         """Endless batches of this process, {part: ...}. BadInput if a part gets no photo of every device's share."""
-        devices = jax.local_device_count()
-        least = {name: part.rows * devices for name, part in self._parts.items()}
-        sizes = {name: round(self._shares[name] * batch_size / step) * step for name, step in least.items()}
-        last = list(sizes)[-1]
-        sizes[last] = batch_size - sum(size for name, size in sizes.items() if name != last)
+        devices, least, sizes = jax.local_device_count(), self._least(), self._sizes(batch_size)
         if any(sizes[name] < step for name, step in least.items()):
             raise BadInput(f"batch_size: {batch_size} photos a process leave none for a part of the data: {sizes}")
         if any(part.rows > 1 and sizes[name] % least[name] for name, part in self._parts.items()):
@@ -117,6 +124,17 @@ class Mixture:
         # Parts of one source must not show the same photos in the same batch.
         return Zipped({name: batches(part.length, sizes[name] // part.rows, len(sizes) * seed + number, part.load)
                        for number, (name, part) in enumerate(self._parts.items())})
+
+    def _least(self):
+        """{part: the fewest photos of a process's batch}: one sample for each device."""
+        return {name: part.rows * jax.local_device_count() for name, part in self._parts.items()}
+
+    def _sizes(self, batch_size):
+        """{part: photos of a process's batch}: its share, rounded to as many samples for every device; the last part
+        has the rest."""
+        sizes = {name: round(self._shares[name] * batch_size / step) * step for name, step in self._least().items()}
+        last = list(sizes)[-1]
+        return sizes | {last: batch_size - sum(size for name, size in sizes.items() if name != last)}
 
     @jax.named_scope("input")
     def records(self, batch: dict, surface: bool = False) -> dict:

@@ -6,6 +6,8 @@ import grain
 import jax
 import numpy as np
 
+from sfm_jax.errors import BadInput
+
 
 def batches(length: int, batch_size: int, seed: int, load: Callable[[np.ndarray, np.ndarray], dict]
             ) -> grain.MapDataset:
@@ -20,10 +22,10 @@ def batches(length: int, batch_size: int, seed: int, load: Callable[[np.ndarray,
       load: makes the batch of samples `indices` [b] in their `epochs` [b], which count from 0.
 
     Raises:
-      ValueError: no samples.
+      BadInput: no samples.
     """
     if length < 1:
-        raise ValueError(f"data: found {length} samples, expected at least 1")
+        raise BadInput(f"data: found {length} samples, expected at least 1")
     everything, first = batch_size * jax.process_count(), batch_size * jax.process_index()
 
     def own_rows(number, indices):

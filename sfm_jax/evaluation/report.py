@@ -119,6 +119,13 @@ def run_numbers(run) -> dict[str, Number]:
     }
 
 
+def without_infinite(numbers: Mapping[str, Number]) -> tuple[dict[str, Number], str]:
+    """(the numbers without infinite ones, which no report can have; a sentence on these, empty if there are none)."""
+    infinite = [name for name, value in numbers.items() if not isinstance(value, str) and np.isinf(value)]
+    told = f"Infinite, and left out of the numbers: {', '.join(f'`{name}`' for name in infinite)}." if infinite else ""
+    return {name: value for name, value in numbers.items() if name not in infinite}, told
+
+
 def _plain(name: str, value: Number) -> Number:
     """A finite Python number or a string, from NumPy and JAX scalars too."""
     if isinstance(value, str):

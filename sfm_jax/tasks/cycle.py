@@ -22,8 +22,8 @@ from sfm_jax.inference.variation import inverse, variation, vary_expression, var
 from sfm_jax.losses import cycle, landmark
 from sfm_jax.losses.masks import masked_mean
 from sfm_jax.tasks.photo_model import PhotoModel
-from sfm_jax.tasks.photo_terms import share_of_device
-from sfm_jax.tasks.siamese import same_person
+from sfm_jax.tasks.photo_terms import share_of_device, total_overflow
+from sfm_jax.tasks.siamese import in_pairs, same_person
 
 NEEDS_PERSON = ("identity", "centre")
 
@@ -76,10 +76,11 @@ class Cycle(PhotoModel):
         values, new, extra = super().measure(params, state, prediction, record)
         if self.config.cycled_pairs == 0:
             return values, new, extra
-        count = share_of_device(self.config.cycled_pairs)
+        count = self._cycled_pairs(len(record["person"]))
         # How sure the network may be of a photo is learned where it is compared with its own face.
         seen = record | {"codes": prediction.codes, "confidence": jax.lax.stop_gradient(prediction.confidence)}
-        first, second = (jax.tree.map(lambda rows, place=place: rows[place::2][:count], seen) for place in (0, 1))
+        first, second = (jax.tree.map(lambda rows, place=place: in_pairs(rows)[place][:count], seen)
+                         for place in (0, 1))
         # A frame that could not be read may have been replaced by one of another clip.
         mask = jnp.prod(jnp.stack(same_person(record["person"])), 0)[:count]
         decode = self.decoder(params)
@@ -89,7 +90,13 @@ class Cycle(PhotoModel):
             "cycle_return": lambda: self._looks(decode, cycled.back, cycled.before)}
         values |= {name: masked_mean(term().reshape(-1, len(mask)), mask) for name, term in terms.items()
                    if self.config.loss[name] > 0}
-        return values, new, extra | {"overflow": extra.get("overflow", 0) + cycled.overflow}
+        return values, new, extra | {"overflow": extra.get("overflow", 0) + total_overflow(cycled.overflow)}
+
+    def _cycled_pairs(self, rows: int) -> int:
+        """Of a device's rows the pairs that are cycled, the first: clips come before photos with landmarks, which are
+        no pairs, in the shares of data/mixture.py."""
+        share = self.config.data.identity_share if self.config.data.landmarks else 1.0
+        return min(share_of_device(self.config.cycled_pairs), max(round(share * rows / 2), 1))
 
     def cycle(self, encode: Callable[[jax.Array], FaceCodes], decode: FaceDecoder, first: dict, second: dict) -> Cycled:
         """The two frames [B, ...] of each pair (image, codes), as far as the faces with the change taken out."""

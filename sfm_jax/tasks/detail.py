@@ -21,7 +21,7 @@ from sfm_jax.losses.image import colour_distance, masked_image_mean
 from sfm_jax.render import Rendering
 from sfm_jax.tasks import photo_data
 from sfm_jax.tasks.finished import file_sources, load_encoder, open_model
-from sfm_jax.tasks.photo_terms import resize
+from sfm_jax.tasks.photo_terms import resize, total_overflow
 from sfm_jax.training.task import Aux
 
 
@@ -43,6 +43,8 @@ class Detail:
         self.sources = file_sources(config, "model") | self.mixture.sources()
         if not 0 <= config.data.true_shapes <= 1:
             raise ValueError(f"data.true_shapes: found {config.data.true_shapes}, expected a share, 0 to 1")
+        # For the report: photos that are not there are missed before training, not after it.
+        self.shown = photo_data.shown_photos(config, self.model) if config.data.shown else None
         part = self.mixture.part("all")
         self.photos = part.photos if isinstance(part, SyntheticPart) else None
         self.neighbours = neighbour_table(self.space.dense.triangles, self.space.dense.vertex_count)
@@ -78,7 +80,7 @@ class Detail:
         values, overflow = jax.lax.map(lambda one: self._terms(*one), parts)
         values = jax.tree.map(jnp.mean, values)
         total = sum(self.config.loss[name] * value for name, value in values.items())
-        return total, Aux(metrics=values | {"overflow": jnp.sum(overflow)}, state=state)
+        return total, Aux(metrics=values | {"overflow": total_overflow(overflow)}, state=state)
 
     def _some_true(self, face: Face, ids: jax.Array) -> Face:
         """The faces in the photos `ids`, those of a share of the photos replaced by the true ones without wrinkles."""

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sfm_jax.data.photos import Photos, open_photos
 from sfm_jax.evaluation import figures, strips
 from sfm_jax.evaluation.report import Report, run_numbers
 from sfm_jax.inference.detail_encoder import Detailed
@@ -86,11 +85,8 @@ def _collections(task):
     yield Shown("given_shape", "Held-out people, given their shape", "The same photos, if the coarse face were the "
                 "true one but for its wrinkles: what is left to explain is detail alone.", record["image"], record,
                 lambda state, images, ids: true_face(photos, photos.scenes(ids)))
-    if config.data.shown:
-        sizes = len(task.model.identity_basis), len(task.model.expression_basis)
-        source = Photos(open_photos(config.data.shown), sizes, config.image_size, augmentation=None,
-                        max_bad_fraction=config.data.max_bad_fraction, seed=config.seed)
-        images = source.load(np.arange(min(config.data.shown_photos, len(source))))["image"]
+    if task.shown is not None:
+        images = task.shown.load(np.arange(min(config.data.shown_photos, len(task.shown))))["image"]
         yield Shown("shown", "Real photos", f"From {config.data.shown}. Of these nobody knows the truth: what has no "
                     "cause in the face is noise, from hair, shadows, compression or a coarse face that does not fit.",
                     images.astype(np.float32) / 255, None, coarse)

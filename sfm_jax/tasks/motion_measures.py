@@ -23,26 +23,32 @@ def properties(model: MorphableModel) -> tuple[str, ...]:
     return tuple(name for name in PROPERTIES if name not in fixed)
 
 
+def measured(numbers: dict) -> list[str]:
+    """Those of PROPERTIES of which `measure_disentanglement` says something."""
+    return [name for name in PROPERTIES if f"disentanglement/{name}_response" in numbers]
+
+
 def measure_disentanglement(examination: Examination) -> dict[str, float]:
     """Of held-out photos, each shot again with another person's shape, another expression, pose, albedo or light, and
     nothing else changed (evaluation/disentanglement.py).
 
     `disentanglement/off_diagonal`: the mass; `disentanglement/ROW_moves_COLUMN`: the entries; and
     `disentanglement/PROPERTY_response`: how far the answer moves, relative to the truth, when the property does. What
-    the face model cannot change is left out.
+    the face model cannot change, or the photos' conditions never do, is left out.
     """
-    names = properties(examination.task.model)
-    chosen = [PROPERTIES.index(name) for name in names]
     scenes = examination.scenes(np.arange(SAMPLES))
     others = examination.scenes(np.arange(SAMPLES) + 1)  # the next photo shows the next person
+    truth = {name: change.mean() for name, change in zip(PROPERTIES, _true_changes(examination, scenes, others),
+                                                         strict=True)}
+    names = [name for name in properties(examination.task.model) if truth[name] > 0]
+    chosen = [PROPERTIES.index(name) for name in names]
     before = examination.encode(scenes)
     after = [examination.encode(scenes._replace(**{name: getattr(others, name)})) for name in names]
     moved = np.array([[change.mean() for change in _changes(examination, before, one)] for one in after])[:, chosen]
-    truth = np.array([change.mean() for change in _true_changes(examination, scenes, others)])[chosen]
     matrix, mass = disentanglement(moved)
     numbers = {"disentanglement/off_diagonal": mass}
     for i, row in enumerate(names):
-        numbers[f"disentanglement/{row}_response"] = float(moved[i, i] / truth[i])
+        numbers[f"disentanglement/{row}_response"] = float(moved[i, i] / truth[row])
         numbers |= {f"disentanglement/{row}_moves_{column}": float(matrix[i, j])
                     for j, column in enumerate(names) if i != j}
     return numbers

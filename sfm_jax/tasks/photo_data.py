@@ -87,7 +87,20 @@ def training_mixture(config, model: MorphableModel, people: Population) -> Mixtu
         parts["pairs"] = _pairs(config, parts["pairs"])
     if "clips" in parts:
         parts["clips"] = Pairs(parts["clips"], 1.0, config.seed)
-    return Mixture(parts, shares)
+    return Mixture(parts, shares, config.batch_size)
+
+
+def shown_photos(config, model: MorphableModel):
+    """The photos (data/photos.py) that config.data.shown names, for a report: plain crops. ValueError: none there."""
+    from sfm_jax.data.photos import Photos, open_photos
+
+    try:
+        source = open_photos(config.data.shown)
+    except ValueError as error:
+        raise ValueError(f"data.shown: {error}") from None
+    sizes = len(model.identity_basis), len(model.expression_basis)
+    return Photos(source, sizes, config.image_size, augmentation=None, max_bad_fraction=config.data.max_bad_fraction,
+                  seed=config.seed)
 
 
 def _synthetic(config, photos, name):

@@ -8,7 +8,7 @@ import numpy as np
 
 from sfm_jax.data.damage import to_linear, to_srgb
 from sfm_jax.evaluation import figures, pictures, strips, surface
-from sfm_jax.evaluation.report import Report, run_numbers
+from sfm_jax.evaluation.report import Report, run_numbers, without_infinite
 from sfm_jax.inference.face_renderer import FaceRenderer
 from sfm_jax.losses.image import colour_distance
 from sfm_jax.tasks.photo_data import synthetic_photos
@@ -37,12 +37,15 @@ def write_report(task, params, state, workdir: Path, run) -> dict:
     numbers |= task.examine(examination) | run_numbers(run) | {
         "run/sphere": task.config.sphere, "run/trunk": task.config.trunk,
         "codes/radius": float(np.exp(params["log_radius"]))}
+    numbers, infinite = without_infinite(numbers)
     report = Report(task.title, _subtitle(task, run))
     for name, value in numbers.items():
         title, unit, rival, rival_name = HEADLINES.get(name, ("", "", None, ""))
         note = f"{rival_name}: {numbers[rival]:.3g}{' ' + unit if unit else ''}" if rival else ""
         report.number(name, value, title, unit, note)
     _learning(report, task, run, heldout, verified, numbers)
+    if infinite:
+        report.section("Infinite measures", infinite)
     _photos(report, task, params, state)
     _shapes(report, task, heldout)
     task.illustrate(report, params, state, numbers)
@@ -56,10 +59,12 @@ def write_report(task, params, state, workdir: Path, run) -> dict:
 
 
 def _subtitle(task, run):
-    config = task.config
-    return (f"{task.mixture.persons} people to learn from, {len(task.people.heldout.identity)} held out; trunk "
-            f"{config.trunk} at {config.image_size} pixels; {run.step} steps of {config.batch_size} photos on "
-            f"{run.device}.")
+    config, persons = task.config, task.mixture.persons
+    heldout = len(task.people.heldout.identity)
+    # Clips, and photos of which landmarks alone are known, do not tell who is in them.
+    people = f"{persons} people to learn from, {heldout} held out" if persons else f"{heldout} people held out"
+    return (f"{people}; trunk {config.trunk} at {config.image_size} pixels; {run.step} steps of {config.batch_size} "
+            f"photos on {run.device}.")
 
 
 def _learning(report, task, run, heldout, verified, numbers):

@@ -40,6 +40,10 @@ class Terms:
     """Calls return ({name: value} of the terms weighed above 0, new running moments, {name: value} to be logged)."""
 
     def __init__(self, config, model: MorphableModel, start: StartBasis, weights: np.ndarray, persons: int):
+        if config.rendered_photos < 0:
+            raise ValueError(f"rendered_photos: found {config.rendered_photos}, expected 0 or more")
+        if not 0 <= config.moments_decay < 1:
+            raise ValueError(f"moments_decay: found {config.moments_decay}, expected 0 or more and less than 1")
         self.config, self.model, self.start, self.weights, self.persons = config, model, start, weights, persons
         self.neighbours = neighbour_table(model.topology.triangles, len(weights))
         self.renderer = FaceRenderer(model, config.render_size)
@@ -76,10 +80,8 @@ class Terms:
         size = self.config.image_size
 
         def landmarks():
-            error = landmark.distance(face.landmarks, record["landmarks"]) / size
-            if self.config.confidence:
-                confidence = landmark.sample(prediction.confidence.landmark, record["landmarks"] / size)
-                error = aleatoric(error, confidence, self.config.tolerance.landmark)
+            confidence = landmark.sample(prediction.confidence.landmark, record["landmarks"] / size)
+            error = self._weighed(landmark.distance(face.landmarks, record["landmarks"]) / size, confidence, "landmark")
             return masked_mean(error, record["landmark_mask"], landmark.WEIGHTS)
 
         def contour():
@@ -134,8 +136,7 @@ class Terms:
     def _images(self, face: Face, prediction: Prediction, record: dict, features: Callable):
         """Photo against render, on the skin that is seen, and the renderer's overflow; of so many photos."""
         share = share_of_device(self.config.rendered_photos) or len(record["image"])
-        face, record, prediction = jax.tree.map(lambda leaf: leaf[::max(len(leaf) // share, 1)][:share],
-                                                (face, record, prediction))
+        face, record, prediction = spread_rows((face, record, prediction), share)
         seen = self.beside(face, record)
 
         def pixel():
@@ -147,7 +148,7 @@ class Terms:
             distance = PERCEPTUAL_DISTANCES[self.config.perceptual_distance]
             return jnp.mean(distance(*(features(one, face.landmarks) for one in whole)))
 
-        return {"pixel": pixel, "perceptual": similar}, jnp.sum(seen.overflow)
+        return {"pixel": pixel, "perceptual": similar}, total_overflow(seen.overflow)
 
     def beside(self, face: Face, record: dict) -> Beside:
         """Photos of a record (image, edges), and faces over them, at the renderer's size."""
@@ -160,12 +161,15 @@ class Terms:
 
     def difference(self, seen: Beside, confidence: Confidence) -> jax.Array:
         """Of both pictures on the skin, [B]; how far off, and where, the confidence says."""
-        error = image.colour_distance(seen.render, seen.photo)
-        if self.config.confidence:
-            error = aleatoric(error, resize(confidence.pixel[..., None], seen.photo.shape[1])[..., 0],
-                              self.config.tolerance.pixel)
+        error = self._weighed(image.colour_distance(seen.render, seen.photo),
+                              resize(confidence.pixel[..., None], seen.photo.shape[1])[..., 0], "pixel")
         # The mask is no variable: or the face would shrink to be wrong in fewer places.
         return image.masked_image_mean(error, jax.lax.stop_gradient(seen.skin))
+
+    def _weighed(self, error: jax.Array, confidence: jax.Array, kind: str) -> jax.Array:
+        """Errors over their tolerance, with confidences or without: a weight means the same in both."""
+        tolerance = self.config.tolerance[kind]
+        return aleatoric(error, confidence, tolerance) if self.config.confidence else error / tolerance
 
     def _codes(self, prediction: Prediction):
         codes = prediction.codes
@@ -196,6 +200,26 @@ class Terms:
 def share_of_device(count: int) -> int:
     """Of `count` photos of a batch those that each device takes, rounded up."""
     return -(-count // jax.lax.axis_size(AXIS))
+
+
+def spread_rows(tree, count: int):
+    """`count` rows, evenly, of the arrays [B, ...] of a tree. The parts of a batch stand one after the other on each
+    device: of several devices each begins farther on, or few rows would all be of the first part."""
+    devices = jax.lax.axis_size(AXIS)
+
+    def one(leaf):
+        stride = max(len(leaf) // count, 1)
+        length = (min(count, len(leaf)) - 1) * stride + 1
+        if devices > 1:
+            leaf = jax.lax.dynamic_slice_in_dim(leaf, jax.lax.axis_index(AXIS) * stride // devices, length)
+        return leaf[:length:stride]
+
+    return jax.tree.map(one, tree)
+
+
+def total_overflow(overflow: jax.Array) -> jax.Array:
+    """Of all photos of all devices, of which metrics are otherwise the mean."""
+    return jax.lax.psum(jnp.sum(overflow), AXIS)
 
 
 def resize(images: jax.Array, size: int) -> jax.Array:

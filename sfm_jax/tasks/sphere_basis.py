@@ -44,6 +44,8 @@ class SphereBasis:
         check_sphere(config.sphere)
         if config.components < 3:
             raise ValueError(f"components: found {config.components}, expected at least 3")
+        if config.features < 1:
+            raise ValueError(f"features: found {config.features}, expected 1 or more")
         self.model = open_model(config)
         if not config.data.folder:  # people made up for a model differ in no more ways than it has components
             config = limit_components(config, self.model, slack=False)
@@ -90,11 +92,10 @@ class SphereBasis:
         return params, {"mean": jnp.asarray(self.whitening.mean), "basis": jnp.asarray(self.whitening.basis)}
 
     def param_labels(self, params: dict) -> dict:
-        """The learning-rate group of each parameter: "basis" or "network"."""
-        def group(key):
-            return "basis" if key in ("basis", "log_radius") else "network"
-
-        return {key: jax.tree.map(lambda _, key=key: group(key), value) for key, value in params.items()}
+        """The learning-rate group of each parameter: "basis", "classes" or "network"."""
+        groups = {"basis": "basis", "log_radius": "basis", "classes": "classes"}
+        return {key: jax.tree.map(lambda _, key=key: groups.get(key, "network"), value)
+                for key, value in params.items()}
 
     @jax.named_scope("network")
     def encode(self, params: dict, state: dict, vertices: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -167,7 +168,7 @@ class SphereBasis:
     # -------------------------------------------------------------------------------------------- result
 
     def learned_model(self, params: dict) -> SphereFaceModel:
-        """The result: the model with its learned identity basis and radius."""
+        """The result: the model with its learned identity basis and radius, for unit codes, of a soft sphere too."""
         radius = jnp.exp(params["log_radius"])
         sigma = jnp.sqrt(jnp.mean(jnp.sum((radius * params["basis"]) ** 2, axis=-1), axis=-1))
         base = self.model.replace(mean=jnp.asarray(self.classical.mean), identity_basis=params["basis"],

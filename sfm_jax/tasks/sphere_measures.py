@@ -15,9 +15,9 @@ BATCH = 128
 class HeldOut:
     """Codes and shapes of N held-out scans of P people, ours and the classical model's.
 
-    labels [N]; code [N, d], and its direction z; neutral, pca_neutral [N, V, 3] decoded from the identity alone;
-    pca_codes [N, d]; truth [N, V, 3] each scan's reference shape; best_fit, pca_best_fit and people [P, V, 3]: the
-    best each model can do on the clean reference shapes, and these.
+    labels [N]; code [N, d], and its direction z; neutral, pca_neutral [N, V, 3] decoded from the identity alone, the
+    code as it is; pca_codes [N, d]; truth [N, V, 3] each scan's reference shape; best_fit, pca_best_fit and people
+    [P, V, 3]: the best each model can do on the clean reference shapes, and these.
     """
 
     labels: np.ndarray
@@ -127,11 +127,18 @@ def summarise(task, heldout: HeldOut, params) -> tuple[dict[str, float], dict[st
         "shapes/within_mm": shapes["within"],
         "shapes/between_within_ratio": shapes["ratio"],
         "shapes/pca_between_within_ratio": pca_shapes["ratio"],
-        "codes/norm_deviation_max": float(np.abs(np.linalg.norm(heldout.z.astype(np.float64), axis=1) - 1.0).max()),
         "codes/uniformity": recognition.uniformity(heldout.z),
         "codes/radius": float(np.exp(params["log_radius"])),
     }
-    return numbers, {"sphere codes": ours, f"PCA codes ({metric})": theirs}
+    sphere = task.config.sphere
+    if sphere != "gaussian":
+        lengths = np.linalg.norm(heldout.code.astype(np.float64), axis=1)
+        numbers["codes/norm_deviation_max"] = float(np.abs(lengths - 1.0).max())
+    if sphere == "soft":  # the saved model knows unit codes alone
+        unit = _decode(task.learned_model(params), heldout.z)
+        numbers["heldout/unit_code_vertex_error_mm"] = error(unit, heldout.truth)
+    return numbers, {"Gaussian codes" if sphere == "gaussian" else "sphere codes": ours,
+                     f"PCA codes ({metric})": theirs}
 
 
 def _one_in(labels, people):

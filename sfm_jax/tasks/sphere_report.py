@@ -6,17 +6,28 @@ import jax
 import numpy as np
 
 from sfm_jax.evaluation import figures, pictures, surface
-from sfm_jax.evaluation.report import Report, run_numbers
+from sfm_jax.evaluation.report import Report, run_numbers, without_infinite
 from sfm_jax.tasks.sphere_measures import measure_heldout, summarise
 
 CURVES = ("loss", "neutral", "scan", "identity")
 HEADLINES = {  # name in report.json -> title, unit, the number it stands beside
     "heldout/vertex_error_mm": ("Neutral face from a scan", "mm", "heldout/map_pca_vertex_error_mm"),
+    "heldout/unit_code_vertex_error_mm": ("Neutral face, codes at length 1", "mm", "heldout/map_pca_vertex_error_mm"),
     "heldout/best_fit_error_mm": ("Best fit to a clean face", "mm", "heldout/pca_best_fit_error_mm"),
     "heldout/rank1": ("Rank-1 identification", "", "heldout/pca_rank1"),
     "heldout/tar_at_far_1e-3": ("True accepts at 1e-3 false", "", "heldout/pca_tar_at_far_1e-3"),
     "heldout/verification_accuracy": ("Verification accuracy", "", "heldout/pca_verification_accuracy"),
     "codes/uniformity": ("Uniformity of codes", "", None),
+}
+
+CODES = {  # by config.sphere: what they are in the subtitle, in the text and in the caption of their lengths
+    "hard": ("on the sphere", "The codes are unit vectors `z`; the same `z` is compared by its angle and, times a "
+             "learned radius, makes the face. ", ": those of the sphere are all one"),
+    "soft": ("near the sphere", "The codes are drawn to length 1, but may have any: as they are, times a learned "
+             "radius, they make the face, and they are compared by their angle. The saved model decodes unit vectors: "
+             "how far off the codes are at length 1 is a number of its own. ", ", drawn to 1"),
+    "gaussian": ("of any length", "The codes are vectors of any length, which make the face and are compared by their "
+                 "angle. ", ""),
 }
 
 
@@ -25,12 +36,15 @@ def write_report(task, params, state, workdir: Path, run) -> dict:
     heldout = measure_heldout(task, params, state)
     numbers, verifications = summarise(task, heldout, params)
     numbers |= run_numbers(run) | {"run/sphere": task.config.sphere, "run/components": task.config.components}
+    numbers, infinite = without_infinite(numbers)
     report = Report("Sphere Face Model, stage 1", _subtitle(task, run))
     for name, value in numbers.items():
         title, unit, rival = HEADLINES.get(name, ("", "", None))
         note = f"classical PCA: {numbers[rival]:.4g}{' ' + unit if unit else ''}" if rival else ""
         report.number(name, value, title, unit, note)
     _learning(report, run, verifications, heldout, task)
+    if infinite:
+        report.section("Infinite measures", infinite)
     _faces(report, task, heldout)
     _explore(report, task.learned_model(params), heldout, task.config.sphere == "gaussian")
     report.write(workdir)
@@ -39,22 +53,20 @@ def write_report(task, params, state, workdir: Path, run) -> dict:
 
 def _subtitle(task, run):
     return (f"{task.train_scans.persons} people to learn from, {task.heldout_scans.persons} held out; "
-            f"{task.config.components} numbers on the sphere ({task.config.sphere}); {run.step} steps on {run.device}.")
+            f"codes of {task.config.components} numbers, {CODES[task.config.sphere][0]} ({task.config.sphere}); "
+            f"{run.step} steps on {run.device}.")
 
 
 def _learning(report, run, verifications, heldout, task):
-    gaussian = task.config.sphere == "gaussian"
-    codes = ("The codes are vectors of any length, which make the face and are compared by their angle. "
-             if gaussian else "The codes are unit vectors `z`; the same `z` is compared by its angle and, times a "
-             "learned radius, makes the face. ")
-    report.section("Learning", codes + "The classical model is a PCA of the same people with the same "
+    _, text, lengths = CODES[task.config.sphere]
+    report.section("Learning", text + "The classical model is a PCA of the same people with the same "
                    "number of components, fitted to the same scans (maximum a posteriori, identity and expression).")
     if run.history:
         report.figure(figures.loss_curves(run.history, CURVES), "Loss terms over the run.")
     report.figure(figures.roc_curves(verifications), "Verification of held-out people, over all pairs of scans.")
-    ours = {"|c|, ours": heldout.code} if gaussian else {"|z|, sphere": heldout.z}
-    report.figure(figures.norm_histogram(ours | {"|c|, PCA": heldout.pca_codes}),
-                  f"Lengths of held-out codes{'' if gaussian else ': those of the sphere are all one'}.")
+    ours = "|z|, sphere" if task.config.sphere == "hard" else "|c|, ours"
+    report.figure(figures.norm_histogram({ours: heldout.code, "|c|, PCA": heldout.pca_codes}),
+                  f"Lengths of held-out codes{lengths}.")
     errors = {name: np.asarray(surface.error_map(shapes, heldout.truth))
               for name, shapes in (("ours", heldout.neutral), ("PCA", heldout.pca_neutral))}
     face = task.weights > 0

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from sfm_jax.training.failures import orbax_unlogged, writing
+from sfm_jax.training.failures import orbax_unlogged, passing, writing
 from sfm_jax.training.parallel import TrainState
 from sfm_jax.training.workdir import write_text
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class CheckpointError(ValueError):
-    """None of a workdir's checkpoints can be read."""
+    """None of a workdir's checkpoints can be read, or not now."""
 
 
 class Checkpoints:
@@ -72,8 +72,8 @@ class Checkpoints:
     def restore(self, like: TrainState) -> TrainState | None:
         """The newest checkpoint that can be read; None where there is none.
 
-        Newer ones that cannot be read are named and removed, for their steps come again. If not one can be read, all
-        are left as they are: CheckpointError.
+        Newer ones that are damaged are named and removed, for their steps come again. If not one can be read, or one
+        not now, all are left as they are: CheckpointError.
         """
         like = jax.device_get(like)
 
@@ -96,7 +96,7 @@ class Checkpoints:
     def read(self) -> dict | None:
         """The newest checkpoint that can be read, whatever run it is of: a TrainState as nested dicts of NumPy arrays.
 
-        None where there is none. Damaged ones are left alone. CheckpointError if not one can be read.
+        None where there is none. Damaged ones are left alone. CheckpointError if not one can be read, or one not now.
         """
         def load(step):
             shapes = self._manager.item_metadata(step)
@@ -111,13 +111,17 @@ class Checkpoints:
 
     def _newest(self, load):
         """(what load(step) gives, step) of the newest checkpoint that is as it was written and can be loaded, (None,
-        None) if there is none; and {step: reason} of those newer than it."""
+        None) if there is none; and {step: reason} of those newer than it. CheckpointError where reading one fails for a
+        reason that may pass: it may be whole, and is not passed over."""
         unreadable = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
                 check_sums(self._folder / str(step))
                 return load(step), step, unreadable
             except Exception as error:  # orbax and tensorstore raise many kinds on damaged files
+                if reason := passing(error):
+                    raise CheckpointError(f"{self._folder / str(step)}: cannot be read now ({reason}); nothing was "
+                                          "removed: run again, or remove it to go on from the one before") from None
                 unreadable[step] = " ".join(str(error).split())[:200]
         return None, None, unreadable
 
@@ -134,14 +138,16 @@ def check_sums(checkpoint: Path) -> None:
 
     Tensorstore reads changed bytes of an array as if nothing were wrong. Checkpoints without checksums are accepted.
     """
-    listed = checkpoint / CHECKSUMS_FILE
-    if not listed.exists():
+    try:
+        listed = (checkpoint / CHECKSUMS_FILE).read_text()
+    except FileNotFoundError:
         return
-    for name, expected in json.loads(listed.read_text()).items():
-        file = checkpoint / _ARRAYS / name
-        if not file.is_file():
-            raise ValueError(f"{_ARRAYS}/{name} is missing")
-        if _checksum(file) != expected:
+    for name, expected in json.loads(listed).items():
+        try:
+            found = _checksum(checkpoint / _ARRAYS / name)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise ValueError(f"{_ARRAYS}/{name} is missing") from None
+        if found != expected:
             raise ValueError(f"{_ARRAYS}/{name} is not as it was written: its checksum differs")
 
 

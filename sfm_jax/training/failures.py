@@ -12,6 +12,11 @@ import jax
 from sfm_jax.errors import BadInput
 
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO, errno.ENOTDIR)
+_MISSING = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+_PASSING = (  # of a file that is there, and may be whole
+    errno.EIO, errno.EREMOTEIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.ENOMEM,
+    errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN,
+    errno.ENETUNREACH, errno.ECONNRESET, errno.ECONNREFUSED, errno.ENOTCONN)
 
 
 @contextlib.contextmanager
@@ -31,6 +36,22 @@ def writing(place: Path) -> Iterator[None]:
             raise
         raise BadInput(f"{place}: cannot be written ({reason.lower()}); what was saved there before is kept: run again "
                        "to go on from the last checkpoint") from None
+
+
+def passing(error: Exception) -> str | None:
+    """Why something could not be read that may be whole: a disk that is away, or too little memory. None where what was
+    read is itself at fault: missing, changed, or something else.
+
+    Tensorstore raises ValueErrors, which have the system's reason in their text alone.
+    """
+    for cause in _chain(error):
+        if isinstance(cause, MemoryError):
+            return "too little memory"
+        if isinstance(cause, OSError) and cause.errno is not None and cause.errno not in _MISSING:
+            return os.strerror(cause.errno).lower()
+    told = "\n".join(str(cause) for cause in _chain(error))
+    reason = next((os.strerror(code).lower() for code in _PASSING if os.strerror(code) in told), None)
+    return reason or ("too little memory" if "RESOURCE_EXHAUSTED" in told else None)
 
 
 @contextlib.contextmanager

@@ -62,20 +62,29 @@ def train(task: Task, config, workdir: Path, begin: float | None = None) -> Resu
     naming its step, and is never saved. BadInput: the workdir cannot be written any more, memory is too small for the
     batch, or the config has a number that makes no sense.
     """
-    for key in ("steps", "log_every", "save_every", "keep"):
-        if config[key] < 1:
-            raise BadInput(f"{key}: found {config[key]}, expected 1 or more")
+    check_numbers(config)
     with enough_memory(config.batch_size):
         return _train(task, config, workdir, begin)
 
 
+def check_numbers(config) -> None:
+    """BadInput, naming the key, for a number that makes no sense in any task. (The optimiser's: `create_optimiser`.)"""
+    for key, least in (("seed", 0), ("steps", 1), ("log_every", 1), ("save_every", 1), ("keep", 1)):
+        if (found := config.get(key, least)) < least:
+            raise BadInput(f"{key}: found {found}, expected {least} or more")
+    if not 0 <= (found := config.get("ema_decay", 0)) < 1:
+        raise BadInput(f"ema_decay: found {found}, expected 0 or more and below 1")
+
+
 def _train(task, config, workdir, begin):
     begin = time.perf_counter() if begin is None else begin
-    window = Window(workdir, config.get("profile", OFF))
+    window = Window(workdir, config.get("profile", OFF), config.steps)
     dataset, fresh, executor = prepare(task, config)
-    with Checkpoints(workdir, config.keep) as checkpoints, _StopRequest() as stop:
+    # SIGTERM does not end the process while the last save is under way: the request is left after the checkpoints.
+    with _StopRequest() as stop, Checkpoints(workdir, config.keep) as checkpoints:
         current = checkpoints.restore(fresh) or fresh
         start = step = int(current.step)
+        window.begin(start)
         clock = Clock(workdir, start, begin)
         train_state = executor.place(current)
         del fresh, current

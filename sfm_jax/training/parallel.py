@@ -78,6 +78,8 @@ def train_step(task: Task, optimiser: optax.GradientTransformation, seed: int, e
                clip_norm: float = 0.0) -> Callable:
     """(TrainState, one device's batch) -> (TrainState, metrics), to be run under an axis called AXIS.
 
+    ema_decay: of averaged parameters; 0: there are none. After n steps min(ema_decay, (1 + n) / (10 + n)) is taken, as
+      in TensorFlow and timm, or the untrained parameters would stay in the average for about 1 / (1 - ema_decay) steps.
     clip_norm: gradients longer than that, all parameters together, are shortened to it; 0: none is.
     """
 
@@ -95,10 +97,18 @@ def train_step(task: Task, optimiser: optax.GradientTransformation, seed: int, e
             with jax.numpy_dtype_promotion("standard"):  # optax multiplies its counts of steps by floats
                 updates, opt_state = optimiser.update(gradients, train.opt_state, train.params)
             params = optax.apply_updates(train.params, updates)
-            ema = optax.incremental_update(params, train.ema, 1.0 - ema_decay) if ema_decay else train.ema
+            ema = train.ema
+            if ema_decay:
+                ema = optax.incremental_update(params, ema, 1 - _early(ema_decay, train.step))
         return TrainState(train.step + 1, params, aux.state, opt_state, ema), metrics
 
     return step
+
+
+def _early(ema_decay, steps):
+    """The decay of the average after so many steps."""
+    steps = steps.astype(jnp.float32)
+    return jnp.minimum(ema_decay, (1 + steps) / (10 + steps))
 
 
 def _averaged(gradients, is_split):

@@ -42,7 +42,8 @@ class Task(Protocol):
         """The scalar to minimise, and what to log."""
 
     def param_labels(self, params: Params) -> Any:
-        """Pytree of strings like `params`: the learning-rate group of each leaf (config.optimiser.multipliers)."""
+        """Pytree of strings like `params`: the learning-rate group of each leaf (config.optimiser.multipliers). Weight
+        decay falls on the kernels, leaves of two or more dimensions, of the group "network" alone."""
 
     def split(self, params: Params) -> Any:
         """Optional. Pytree of booleans like `params`: which leaves are split over the devices by their leading

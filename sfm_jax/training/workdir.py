@@ -8,6 +8,7 @@ from sfm_jax.atomic_files import atomic_write
 
 CONFIG_FILE = "config.json"
 SOURCES_FILE = "sources.json"
+_NEW = ("batch_size over the devices",)  # keys of sources (data/mixture.py) that workdirs of before lack
 _CLAIM = {CONFIG_FILE, SOURCES_FILE}  # with which a run takes its folder, before it begins
 
 
@@ -61,7 +62,7 @@ def keep_sources(path: Path, sources: dict[str, str]) -> None:
     before = _sources(path)
     if not before or not _names(path) - _CLAIM:
         write_text(path / SOURCES_FILE, json.dumps(sources, indent=1))
-    elif differing := _differing(before, sources):
+    elif differing := _differing({key: sources[key] for key in _NEW if key in sources} | before, sources):
         raise ValueError(f"{path}: began with other data: {differing}; choose another --workdir")
 
 

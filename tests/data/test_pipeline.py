@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from sfm_jax.data.pipeline import Zipped, batches
+from sfm_jax.errors import BadInput
 
 
 def load(indices, epochs):
@@ -42,5 +43,5 @@ def test_zipped_parts_keep_their_names():
 
 
 def test_no_samples_is_an_error():
-    with pytest.raises(ValueError, match="found 0 samples"):
+    with pytest.raises(BadInput, match="^data: found 0 samples, expected at least 1$"):
         batches(0, 4, 0, load)

@@ -1,5 +1,7 @@
 """The cycle on a toy model: with a network that says the truth it is the identity."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,9 @@ from sfm_jax.geometry.rotation import rotation_from_euler
 from sfm_jax.inference.face import FaceCodes
 from sfm_jax.networks.confidence import Confidence
 from sfm_jax.tasks import create_task
+from sfm_jax.tasks.cycle import Cycled
+from sfm_jax.tasks.photo_model import PhotoModel
+from sfm_jax.tasks.photo_report import _subtitle
 
 PAIRS, SIZE = 2, 32
 
@@ -149,6 +154,36 @@ def test_gradients_flow_through_both_renders_and_encodings(task, frames):
     step = 2e-3 * read / jnp.linalg.norm(read)
     there, back = (float(losses(point[0] + sign * step, *point[1:])[0]) for sign in (1, -1))
     assert (there - back) / 4e-3 == pytest.approx(float(jnp.linalg.norm(read)), rel=0.05)
+
+
+@pytest.mark.parametrize("rows, share", [(9, 0.25), (16, 0.25), (7, 0.9), (20, 0.5)])
+def test_only_pairs_of_clips_are_cycled(model, monkeypatch, rows, share):
+    """Beside photos with landmarks, an odd number of them too, which are no pairs; and what every device's renderer
+    loses adds up."""
+    task = create_task(config("cycle", model, data__landmarks="synthetic", data__identity_share=share, batch_size=rows))
+    clips = len(task.dataset(rows, 0)[0]["clips"]["id"])
+    record = {"person": jnp.concatenate([jnp.arange(clips) // 2, jnp.full(rows - clips, -1)])}
+    cycled = []
+
+    def cycle(encode, decode, first, second):
+        cycled.append((first["person"].shape, second["person"].shape))
+        return Cycled(None, None, None, None, None, overflow=jnp.min(first["person"]) + 3)
+
+    monkeypatch.setattr(PhotoModel, "measure", lambda *_: ({}, {}, {"overflow": 4}))
+    for name, stub in (("cycle", cycle), ("decoder", lambda params: None), ("_read", lambda cycled: {}),
+                       ("_swapped", lambda *_: {}), ("_looks", lambda decode, codes, frame: jnp.ones(2 * pairs))):
+        monkeypatch.setattr(task, name, stub)
+    pairs = min(clips // 2, 4)  # 8 over two devices
+    seen = types.SimpleNamespace(codes=jnp.zeros(rows), confidence=jnp.zeros(rows))
+    values, _, extra = jax.vmap(lambda _: task.measure(None, None, seen, record), axis_name="data")(jnp.zeros(2))
+    assert cycled == [((pairs,), (pairs,))]
+    assert extra["overflow"].tolist() == [10, 10]  # 4 of all devices, and 3 of each
+    np.testing.assert_allclose(values["cycle_return"], 1)
+
+
+def test_the_report_counts_nobody_where_nobody_is_told(task):
+    run = types.SimpleNamespace(step=2, device="1 x cpu")
+    assert _subtitle(task, run).startswith("4 people held out; trunk")
 
 
 @pytest.mark.parametrize("changes, message", [

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import types
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from sfm_jax.inference.detail_encoder import Detailed
 from sfm_jax.inference.export import read_displacement
 from sfm_jax.morphable.default import load_default
 from sfm_jax.tasks import create_task
+from sfm_jax.tasks.detail import Detail
 from sfm_jax.tasks.detail_measures import _scores, _summary
 from sfm_jax.tasks.finished import load_encoder
 from sfm_jax.tasks.photo_data import true_face
@@ -94,9 +96,26 @@ def test_an_offset_that_moves_nothing_is_held(task):
     last = max(params, key=lambda name: int(name.partition("_")[2]))
     params[last] = {"kernel": jnp.zeros_like(params[last]["kernel"]), "bias": jnp.full(1, 0.5)}
     batch = {"all": {"id": jnp.arange(2, dtype=jnp.int32)}}
-    _, aux = jax.jit(task.loss)(params, state, batch, jax.random.key(0))
+    _, aux = jax.jit(jax.vmap(lambda _: task.loss(params, state, batch, jax.random.key(0)), axis_name="data"))(
+        jnp.zeros(1))
     assert aux.metrics["displacement"] == pytest.approx((task.config.limit * np.tanh(0.5)) ** 2, rel=1e-5)
     assert aux.metrics["map"] == pytest.approx(0, abs=1e-4)
+
+
+def test_what_the_renderer_loses_is_counted_over_all_devices():
+    """Of two devices with three photos each, of which metrics are otherwise the mean."""
+    record = {"image": jnp.zeros((3, 8, 8, 3)), "edges": jnp.zeros((3, 4, 3)), "normals": jnp.zeros((3, 8, 8, 3))}
+    stub = types.SimpleNamespace(
+        config=types.SimpleNamespace(image_size=8, loss={"photo": 1.0}), photos=None,
+        mixture=types.SimpleNamespace(records=lambda batch, surface: record), coarse_face=lambda state, images: None,
+        encoder=types.SimpleNamespace(encode=lambda *_: (jnp.zeros(3), jnp.zeros(3), jnp.zeros(3))))
+
+    def lost(device):
+        stub._terms = lambda *_: ({"photo": jnp.ones(())}, device)
+        return Detail.loss(stub, None, None, None, None)[1].metrics
+
+    metrics = jax.vmap(lost, axis_name="data")(jnp.array([1, 5]))
+    assert metrics["overflow"].tolist() == [18, 18] and metrics["photo"].tolist() == [1, 1]
 
 
 def test_what_lies_beyond_a_photos_edges_has_no_influence(task, found):
@@ -221,7 +240,10 @@ def no_uv(path):
     ({"data__true_shapes": 2.0}, "data.true_shapes: found 2.0"),
     ({"model": "toy.npz"}, "coarse: .*: is of model 'sfm-jax default face, detail 0', expected 'toy'"),
     ({"model": "no_uv.npz"}, "coarse: .*is of model"),
-    ({"data__all": "folder:/nowhere"}, "/nowhere: no such folder")])
+    ({"data__all": "folder:/nowhere"}, "/nowhere: no such folder"),
+    ({"data__shown": "aflw:/nowhere"}, "data.shown: /nowhere: no such folder"),
+    ({"data__shown": "photos"}, "data.shown: photos: found 'photos', expected one of folder:PLACE"),
+    ({"data__shown_photos": 0}, "data.shown_photos: found 0, expected 1 or more")])
 def test_bad_settings_are_refused_in_one_line(coarse, tmp_path, monkeypatch, changes, message):
     monkeypatch.chdir(tmp_path)
     toy.model().save("toy.npz")

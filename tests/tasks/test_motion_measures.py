@@ -12,7 +12,8 @@ from sfm_jax.data.synthetic import Conditions, SyntheticPhotos
 from sfm_jax.geometry.rotation import rotation_from_euler
 from sfm_jax.morphable.default import Population
 from sfm_jax.morphable.model import linear_shape
-from sfm_jax.tasks.motion_measures import FRAMES, PROPERTIES, measure_disentanglement, measure_jitter
+from sfm_jax.tasks.cycle_report import _matrix
+from sfm_jax.tasks.motion_measures import FRAMES, PROPERTIES, measure_disentanglement, measure_jitter, measured
 
 LEAK = 0.02  # mm of the whole shape for each degree of yaw
 SHY = 0.5  # of the true expression, and of the true shape, is said
@@ -21,14 +22,16 @@ SHY = 0.5  # of the true expression, and of the true shape, is said
 class Known:
     """Stands in for an Examination whose network says the truth of a scene, but for LEAK and SHY."""
 
-    def __init__(self):
+    def __init__(self, follows=0.0, **conditions):
+        """follows: how far the expression that is said follows the yaw."""
+        self.follows = follows
         model = toy.model(subdivisions=2)
         rng = np.random.default_rng(0)
         half = np.full(5, 0.5, np.float32)
         people = Population(rng.standard_normal((5, len(model.identity_basis))).astype(np.float32),
                             rng.standard_normal((5, len(model.albedo_basis))).astype(np.float32), half, half,
                             np.full((5, 3), 1 / 3, np.float32))
-        self.photos = SyntheticPhotos(model, people, 16, Conditions(), 3)
+        self.photos = SyntheticPhotos(model, people, 16, Conditions(**conditions), 3)
         self.task = types.SimpleNamespace(model=model, weights=np.full(len(model.mean), 1 / len(model.mean)))
 
     def scenes(self, ids):
@@ -42,9 +45,10 @@ class Known:
         off = np.asarray(rotation_from_euler(jnp.array([0.0, 0.0, 1.0])))
         wrong = np.where((np.arange(len(shape)) % 2 == 1)[:, None, None], off @ rotation, rotation)
         points = np.asarray(jax.vmap(model.landmarks)(jnp.asarray(shape)))[..., :2] + 100.0
-        return {"neutral": shape, "expression": SHY * np.asarray(scenes.expression), "rotation": wrong,
-                "true_rotation": rotation, "albedo": np.asarray(scenes.albedo), "light": np.asarray(scenes.light),
-                "landmarks": points, "true_landmarks": points}
+        expression = SHY * np.asarray(scenes.expression) + self.follows * np.asarray(scenes.pose)[:, :1]
+        return {"neutral": shape, "expression": expression, "rotation": wrong, "true_rotation": rotation,
+                "albedo": np.asarray(scenes.albedo), "light": np.asarray(scenes.light), "landmarks": points,
+                "true_landmarks": points}
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +86,20 @@ def test_jitter_by_hand(known):
     # Each stretch between two keys is passed without turning back, three stretches in FRAMES - 1 steps.
     travelled = np.abs(np.diff(keys, axis=1)).sum(1) / (FRAMES - 1)
     assert numbers["clips/jitter_mm"] == pytest.approx(LEAK * travelled.mean(), rel=1e-3)
+
+
+def test_what_the_photos_do_not_vary_is_left_out():
+    """As with data.conditions.expression=0: of an answer's expression that moves all the same nothing can be said."""
+    numbers = measure_disentanglement(Known(follows=0.1, expression=0.0))
+    assert all(np.isfinite(value) for value in numbers.values())
+    assert measured(numbers) == ["identity", "pose", "albedo", "light"]
+    assert not any("expression" in name for name in numbers)
+    texts, captions = [], []
+    _matrix(types.SimpleNamespace(section=lambda title, text: texts.append(text),
+                                  figure=lambda figure, caption: captions.append(caption)), numbers)
+    assert "do not vary it: expression." in texts[0]
+    assert f"{numbers['disentanglement/off_diagonal']:.3f}" in captions[0]
+    _matrix(types.SimpleNamespace(section=lambda title, text: texts.append(text), figure=lambda *_: None),
+            {f"disentanglement/{row}_moves_{column}": 0.0 for row in PROPERTIES for column in PROPERTIES
+             if (row, column) != ("pose", "light")} | {f"disentanglement/{name}_response": 1.0 for name in PROPERTIES})
+    assert "Left out" not in texts[1]  # of all five, one entry being infinite

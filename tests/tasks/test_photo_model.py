@@ -1,5 +1,7 @@
 """Learning from photos on a toy model: what the terms see, and bad settings."""
 
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -119,6 +121,16 @@ def test_what_lies_beyond_a_photos_edges_has_no_influence(perceptual):
     assert (np.abs(changed(photo) - before) > 1e-3).all()
 
 
+def test_the_photos_that_the_documentation_names_go_together(model):
+    """Of every row of its table, whatever it names being synthetic here."""
+    page = (Path(__file__).parents[2] / "docs" / "learning.md").read_text()
+    rows = re.findall(r"^\| `(--config\.data\.[^`]*)`", page, re.MULTILINE)
+    assert len(rows) >= 4
+    for row in rows:
+        chosen = dict(re.findall(r"--config\.(data\.\w+)=(\S*)", row))
+        create_task(config("stage2", model, **{key: place and "synthetic" for key, place in chosen.items()}))
+
+
 @pytest.mark.parametrize("changes, message", [
     ({"data__identity": "", "data__landmarks": ""}, "found photos for nothing"),
     ({"data__all": "synthetic"}, "expected data.all, data.pairs or data.clips alone"),
@@ -128,6 +140,9 @@ def test_what_lies_beyond_a_photos_edges_has_no_influence(perceptual):
     ({"precision": "bf16"}, "precision: found 'bf16', expected one of float32, bfloat16"),
     ({"image_size": 34}, "image_size: found 34 x 34 pixels, expected multiples of 4"),
     ({"perceptual": "vgg"}, "perceptual: found 'vgg'"),
+    ({"moments_decay": 1.0}, "moments_decay: found 1.0, expected 0 or more and less than 1"),
+    ({"moments_decay": -0.5}, "moments_decay: found -0.5, expected 0 or more and less than 1"),
+    ({"rendered_photos": -1}, "rendered_photos: found -1, expected 0 or more"),
     ({"data__identity": "folder:/nowhere"}, "/nowhere: no such folder"),
     ({"data__identity": "photos"}, "found 'photos', expected one of folder:PLACE"),
     ({"data__max_bad_fraction": 0.5, "data__landmarks": "aflw:/nowhere"}, "/nowhere: no such folder")])

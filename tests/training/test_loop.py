@@ -17,6 +17,7 @@ from toy_regression import SplitRegression, ToyRegression, config
 
 from sfm_jax.errors import BadInput
 from sfm_jax.training import parallel
+from sfm_jax.training.checkpoint import Checkpoints
 from sfm_jax.training.logbook import read_metrics
 from sfm_jax.training.loop import train
 from sfm_jax.training.workdir import keep_sources, open_workdir
@@ -139,6 +140,24 @@ def test_sigterm_within_a_process(tmp_path):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_sigterm_during_the_last_save_ends_nothing(tmp_path, monkeypatch):
+    """It comes when all steps are done and their save is still under way: the process is not ended by it."""
+    leave, ended = Checkpoints.__exit__, []
+
+    def terminate(self, *error):
+        os.kill(os.getpid(), signal.SIGTERM)
+        leave(self, *error)
+
+    before = signal.signal(signal.SIGTERM, lambda *_: ended.append(True))
+    try:
+        monkeypatch.setattr(Checkpoints, "__exit__", terminate)
+        result = train(ToyRegression(), config(save_every=1000), tmp_path)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not ended and result.step == STEPS
+    assert [entry.name for entry in (tmp_path / "checkpoints").iterdir()] == [str(STEPS)]
+
+
 class SquareRootOfZero(ToyRegression):
     """Its loss is finite; its gradient is not."""
 
@@ -195,6 +214,13 @@ def test_a_workdir_of_another_config_is_refused(tmp_path):
 def test_a_period_of_nothing_is_refused(tmp_path, key):
     with pytest.raises(BadInput, match=f"^{key}: found 0, expected 1 or more$"):
         train(ToyRegression(), config(**{key: 0}), tmp_path)
+
+
+@pytest.mark.parametrize("key, value, expected", [
+    ("seed", -1, "0 or more"), *(("ema_decay", value, "0 or more and below 1") for value in (1.0, -0.1, float("nan")))])
+def test_numbers_that_no_run_has_are_refused(tmp_path, key, value, expected):
+    with pytest.raises(BadInput, match=f"^{key}: found {value}, expected {expected}$"):
+        train(ToyRegression(), config(**{key: value}), tmp_path)
 
 
 def test_a_run_that_was_refused_has_not_taken_its_folder(tmp_path):

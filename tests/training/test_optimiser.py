@@ -5,17 +5,22 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from toy_regression import ToyRegression, config
+from toy_regression import SplitRegression, ToyRegression, config
 
 from sfm_jax.errors import BadInput
 from sfm_jax.training.loop import prepare
 from sfm_jax.training.optimiser import create_optimiser, learning_rate
+from sfm_jax.training.parallel import EXECUTORS
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")  # optax multiplies its counts of steps by floats
-LABELS = {"weights": "weights", "bias": "bias"}
-PARAMS = {"weights": np.float32([1.0, -2.0, 0.5]), "bias": np.float32(3.0)}
-GRADIENTS = [{"weights": np.float32([0.3, -4.0, 1.0]) / (k + 1), "bias": np.float32(0.5 * k - 0.7)} for k in range(6)]
+LABELS = {"weights": "weights", "norm": "norm", "bias": "bias", "table": "table"}
+GROUPS = {"weights": "network", "norm": "network", "bias": "network", "table": "classes"}
+PARAMS = {"weights": np.float32([[1.0, -2.0, 0.5]]), "norm": np.float32([1.0, 2.0]), "bias": np.float32(3.0),
+          "table": np.float32([[1.0, 2.0], [-3.0, 4.0]])}  # of two people; the second is in no batch
+GRADIENTS = [{"weights": np.float32([[0.3, -4.0, 1.0]]) / (k + 1), "norm": np.float32([0.2, -0.1 * k]),
+              "bias": np.float32(0.5 * k - 0.7), "table": np.float32([[0.4 - k, 1.0], [0.0, 0.0]])} for k in range(6)]
 RATE, DECAY = 0.1, 0.01
+DECAYS = {"weights": DECAY, "norm": 0.0, "bias": 0.0, "table": 0.0}  # on kernels of the network alone
 
 
 def settings(**changes):
@@ -24,23 +29,23 @@ def settings(**changes):
     return config(**{f"optimiser__{key}": value for key, value in (plain | changes).items()}).optimiser
 
 
-def run(optimiser_config, gradients=GRADIENTS):
+def run(optimiser_config, labels=LABELS):
     """The parameters after one step per gradient."""
-    optimiser = create_optimiser(optimiser_config, 100, LABELS)
+    optimiser = create_optimiser(optimiser_config, 100, labels)
     params, state = PARAMS, optimiser.init(PARAMS)
-    for gradient in gradients:
+    for gradient in GRADIENTS:
         updates, state = optimiser.update(gradient, state, params)
         params = optax.apply_updates(params, updates)
     return params
 
 
-def by_hand(rule, gradients=GRADIENTS):
-    """The same, each leaf on its own in float64: rule(parameter, gradients so far) -> step to subtract."""
+def by_hand(rule, decays):
+    """The same, each leaf on its own in float64: rule(parameter, gradients so far, decay) -> step to subtract."""
     params = {}
     for name, leaf in PARAMS.items():
         leaf = np.float64(leaf)
-        for k in range(len(gradients)):
-            leaf = leaf - rule(leaf, [np.float64(gradient[name]) for gradient in gradients[: k + 1]])
+        for k in range(len(GRADIENTS)):
+            leaf = leaf - rule(leaf, [np.float64(gradient[name]) for gradient in GRADIENTS[: k + 1]], decays[name])
         params[name] = leaf
     return params
 
@@ -58,14 +63,14 @@ def assert_close(ours, theirs, atol=2e-6):
 
 
 def test_adam():
-    expected = by_hand(lambda _, g: RATE * adam_direction(g))
+    expected = by_hand(lambda _, g, decay: RATE * adam_direction(g), dict.fromkeys(PARAMS))
     assert_close(run(settings(name="adam")), expected, atol=2e-5)  # 1 - 0.999^t has four digits in float32
 
 
 def test_adamw_decays_beside_the_gradient():
     """Loshchilov & Hutter 2019, algorithm 2."""
-    expected = by_hand(lambda leaf, g: RATE * (adam_direction(g) + DECAY * leaf))
-    assert_close(run(settings(name="adamw", weight_decay=DECAY)), expected, atol=2e-5)
+    expected = by_hand(lambda leaf, g, decay: RATE * (adam_direction(g) + decay * leaf), DECAYS)
+    assert_close(run(settings(name="adamw", weight_decay=DECAY), GROUPS), expected, atol=2e-5)
 
 
 def test_sgd_has_momentum_and_decays_in_the_gradient():
@@ -73,9 +78,45 @@ def test_sgd_has_momentum_and_decays_in_the_gradient():
     leaves = [np.float64(leaf) for leaf in PARAMS.values()]
     for gradient in GRADIENTS:
         for i, name in enumerate(PARAMS):
-            velocity[i] = 0.9 * velocity[i] + gradient[name] + DECAY * leaves[i]
+            velocity[i] = 0.9 * velocity[i] + gradient[name] + DECAYS[name] * leaves[i]
             leaves[i] = leaves[i] - RATE * velocity[i]
-    assert_close(run(settings(name="sgd", weight_decay=DECAY)), dict(zip(PARAMS, leaves, strict=True)))
+    assert_close(run(settings(name="sgd", weight_decay=DECAY), GROUPS), dict(zip(PARAMS, leaves, strict=True)))
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_decay_leaves_all_but_kernels_alone(name):
+    """To the last bit, and so the person of whom no photo came: Adam would have made a full step of its decay."""
+    plain, decayed = run(settings(name=name), GROUPS), run(settings(name=name, weight_decay=0.1), GROUPS)
+    for leaf in ("norm", "bias", "table"):
+        np.testing.assert_array_equal(decayed[leaf], plain[leaf])
+    np.testing.assert_array_equal(decayed["table"][1], PARAMS["table"][1])
+    assert (np.abs(decayed["weights"] - plain["weights"]) > 1e-3).any()
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_decay_beside_a_split_table(executor):
+    """One step of the whole run, against w - rate (g + decay w) of the same gradient without decay."""
+    class OneNetwork(SplitRegression):
+        def init(self, rng, batch):
+            params, state = super().init(rng, batch)
+            return params | {"weights": params["weights"][:, None]}, state
+
+        def loss(self, params, state, batch, rng):
+            return super().loss(params | {"weights": params["weights"][:, 0]}, state, batch, rng)
+
+        def param_labels(self, params):
+            return {"weights": "network", "bias": "bias"}
+
+    made = {}
+    for decay in (0.0, 0.5):
+        changes = {"name": "sgd", "weight_decay": decay, "learning_rate": RATE, "warmup_steps": 0, "clip_norm": 0.0,
+                   "schedule": "constant", "multipliers": {}}
+        batches, fresh, runner = prepare(OneNetwork(), config(executor=executor, **{
+            f"optimiser__{key}": value for key, value in changes.items()}))
+        made[decay] = runner.saved(runner.step(runner.place(fresh), runner.shard(batches[0]))[0]).params
+    np.testing.assert_allclose(made[0.5]["weights"], made[0.0]["weights"] - RATE * 0.5 * fresh.params["weights"],
+                               atol=1e-6)
+    np.testing.assert_array_equal(made[0.5]["bias"], made[0.0]["bias"])
 
 
 def test_a_group_learns_at_its_multiple_of_the_rate():
@@ -117,21 +158,29 @@ def test_step_with_warm_up(warmup):
     (dict(learning_rate=-1.0), "optimiser.learning_rate: found -1.0, expected a number above 0"),
     (dict(name="adagrad"), "optimiser.name: found 'adagrad', expected one of adam, adamw, sgd"),
     (dict(schedule="linear"), "optimiser.schedule: found 'linear', expected one of constant, cosine, step"),
-    (dict(multipliers={"basis": 2.0}), "optimiser.multipliers.basis: no such group, expected one of bias, weights")])
-def test_unknown_names_are_refused(changes, message):
+    (dict(warmup_steps=-1), "optimiser.warmup_steps: found -1, expected 0 or more"),
+    (dict(clip_norm=-10.0), "optimiser.clip_norm: found -10.0, expected 0 or more"),
+    (dict(clip_norm=float("nan")), "optimiser.clip_norm: found nan, expected 0 or more"),
+    (dict(weight_decay=-0.1), "optimiser.weight_decay: found -0.1, expected 0 or more"),
+    (dict(weight_decay=0.1), "optimiser.weight_decay: found 0.1, expected 0: no group is called network"),
+    (dict(multipliers={"basis": 2.0}),
+     "optimiser.multipliers.basis: no such group, expected one of bias, norm, table, weights")])
+def test_what_no_optimiser_has_is_refused(changes, message):
     with pytest.raises(BadInput, match=f"^{message}$"):
         create_optimiser(settings(**changes), 10, LABELS)
 
 
 def test_averaged_parameters():
-    """ema_n = d^n params_0 + (1 - d) sum_t d^(n-t) params_t, which is ema_t = d ema_(t-1) + (1 - d) params_t solved."""
-    decay, steps = 0.8, 5
-    batches, fresh, executor = prepare(ToyRegression(), config(ema_decay=decay))
+    """The weights of all parameters that there were, ema_t = d_t ema_(t-1) + (1 - d_t) params_t solved, for d_t of
+    1/10, 2/11, 3/12, 0.3 and 0.3: little is left of the untrained ones."""
+    decays, steps = [1 / 10, 2 / 11, 3 / 12, 0.3, 0.3], 5
+    weights = [np.prod(decays)] + [(1 - decays[t]) * np.prod(decays[t + 1:]) for t in range(steps)]
+    np.testing.assert_allclose(sum(weights), 1)
+    batches, fresh, executor = prepare(ToyRegression(), config(ema_decay=0.3))
     current, visited = executor.place(fresh), [fresh.params]
     for k in range(steps):
         current, _ = executor.step(current, executor.shard(batches[k]))
         visited.append(executor.saved(current).params)
     for name, averaged in executor.saved(current).ema.items():
-        expected = decay**steps * np.float64(visited[0][name])
-        expected += (1 - decay) * sum(decay ** (steps - t) * np.float64(visited[t][name]) for t in range(1, steps + 1))
+        expected = sum(weight * np.float64(params[name]) for weight, params in zip(weights, visited, strict=True))
         np.testing.assert_allclose(averaged, expected, atol=1e-6)
