@@ -75,7 +75,8 @@ def test_both_frames_of_a_pair_are_mirrored_or_none_is(tmp_path, toy_model):
         for number in range(2):
             frame.save(tmp_path / f"{clip}" / f"{number}.png")
     data = {"clips": f"frames:{tmp_path}", "max_bad_fraction": 0.0}
-    mixture = training_mixture(ConfigDict({"data": data, "image_size": 16, "seed": 0}), toy_model, None)
+    config = ConfigDict({"data": data, "batch_size": 64, "image_size": 16, "seed": 0})
+    mixture = training_mixture(config, toy_model, None)
     first, second = mixture.dataset(64, 0)[0]["clips"]["image"].reshape(32, 2, 16, 16, 3).swapaxes(0, 1)
     mirrored = [image[:, :, :8].mean((1, 2, 3)) < image[:, :, 8:].mean((1, 2, 3)) for image in (first, second)]
     np.testing.assert_array_equal(*mirrored)

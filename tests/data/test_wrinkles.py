@@ -78,7 +78,7 @@ def test_photos_show_them(record, monkeypatch):
     monkeypatch.setattr(skin, "_wrinkles", lambda key, age: jnp.zeros(len(DENSE.corners)))
     smooth = SyntheticPhotos(FACE, load_population()[:5], 96, CALM, seed=1, skin=skin)
     plain = jax.device_get(jax.jit(smooth.__call__)(jnp.arange(5)))
-    np.testing.assert_array_equal(record["landmarks"], plain["landmarks"])
+    np.testing.assert_allclose(record["landmarks"], plain["landmarks"], atol=1e-4)  # pixels
     assert not plain["displacement"].any() and (record["overflow"] == 0).all()
     assert np.abs(record["displacement"]).max() > 0.1
     inside = (record["mask"] > 0.95) & (record["normals"][..., 2] > 0.7)
