@@ -5,7 +5,7 @@
 `share` is the folder of that name in eos' sources: sfm_shape_3448.bin, expression_blendshapes_3448.bin,
 ibug_to_sfm.txt, and the example's image_0010.pts beside them. eos (patrikhuber/eos, C++) fits one face after the other,
 with its default settings but for the contour, for which ours has no counterpart; ours fits all of them at once, and one
-alone; by turns, the median of five times each. Landmarks are those that the mapping gives to vertices, of its example
+alone; by turns, the median of 21 times each. Landmarks are those that the mapping gives to vertices, of its example
 and of people drawn from the model, seen from yaws up to 40 degrees, with noise. Writes
 experiments/results/landmark_fitting.{json,md}.
 """
@@ -27,7 +27,7 @@ from sfm_jax.morphable.formats.landmarks import read_landmarks
 PEOPLE, NOISE, WIDTH = 256, 2.0, 640  # pixels
 SETTINGS = Settings(deviation=0.01, robust=float("inf"), iterations=6)
 IDENTITY, EXPRESSION = 1.0, 1.0  # deviations of the prior
-ROUNDS = 5
+ROUNDS = 21
 
 
 def main():
