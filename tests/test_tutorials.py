@@ -1,17 +1,15 @@
 """The tutorials, from their first code block to the last, as a reader would run them."""
 
-import os
 import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import trimesh
+from started import ROOT, environment
 
-ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "tutorials"
 # A block of Python, or one of shell behind the comment <!-- quick -->.
 BLOCK = re.compile(r"^```python\n(?P<python>.*?)^```|^<!-- quick -->\n```\n(?P<shell>.*?)^```", re.M | re.S)
@@ -33,7 +31,7 @@ def run_page(page, folder, monkeypatch):
             python, *arguments = shlex.split(line)
             assert python == "python"
             done = subprocess.run([sys.executable, *arguments], text=True, capture_output=True, timeout=900,
-                                  env=os.environ | {"PYTHONPATH": str(ROOT)})
+                                  env=environment(1))
             assert done.returncode == 0, done.stderr
     return names
 

@@ -6,13 +6,13 @@ import random
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy_regression
+from started import ROOT, environment
 from toy_regression import SplitRegression, ToyRegression, config
 
 from sfm_jax.errors import BadInput
@@ -22,7 +22,6 @@ from sfm_jax.training.logbook import read_metrics
 from sfm_jax.training.loop import train
 from sfm_jax.training.workdir import keep_sources, open_workdir
 
-ROOT = Path(__file__).parents[2]
 STEPS = 20
 
 
@@ -93,8 +92,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path, uninterrupted):
 
 def start(workdir):
     return subprocess.Popen([sys.executable, "tests/toy_regression.py", str(workdir), "slow", f"steps={STEPS}"],
-                            cwd=ROOT, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE)
+                            cwd=ROOT, text=True, env=environment(1), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def send_at(process, step, which):
