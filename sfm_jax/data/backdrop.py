@@ -6,19 +6,21 @@ Pure functions of a random key, one image each, linear RGB; pixel centres at +0.
 import jax
 import jax.numpy as jnp
 
+from sfm_jax.data.numbers import between, rows
+
 
 def texture(key: jax.Array, size: int) -> jax.Array:
     """A smooth random picture [size, size, 3]: coloured noise of three scales over a random tone, non-negative."""
-    tone_key, spread_key, *keys = jax.random.split(key, 5)
+    tone_key, spread, coarse, middle, fine = jax.random.split(key, 5)
     level, hue = jax.random.split(tone_key)
+    uniform = rows(jax.random.uniform, 1, level=level, spread=spread)
+    normal = rows(jax.random.normal, 20 * 20 * 4, hue=hue, coarse=coarse, middle=middle, fine=fine)
     # Most things are greyish: hues differ less than levels do.
-    tone = jnp.exp(jax.random.uniform(level, minval=-3.5, maxval=-0.4) + 0.35 * jax.random.normal(hue, (3,)))
-    spread = jax.random.uniform(spread_key, minval=0.0, maxval=0.7)
+    tone = jnp.exp(between(uniform["level"], -3.5, -0.4) + 0.35 * normal["hue"][:3])
+    spread = between(uniform["spread"], 0.0, 0.7)
     noise = 0.0
-    for one, cells, strength in zip(keys, (3, 7, 20), (1.0, 0.6, 0.4), strict=True):
-        # Drawn in one row: of a batch's squares XLA compiles a loop that is ten times as long, for the same numbers.
-        noises = jax.random.normal(one, (cells * cells * 4,)).reshape(cells, cells, 4)
-        grey, coloured = jnp.split(noises, [1], -1)
+    for name, cells, strength in (("coarse", 3, 1.0), ("middle", 7, 0.6), ("fine", 20, 0.4)):
+        grey, coloured = jnp.split(normal[name][:cells * cells * 4].reshape(cells, cells, 4), [1], -1)
         noise += strength * jax.image.resize(grey + 0.3 * coloured, (size, size, 3), "linear")
     return tone * jnp.exp(spread * noise)
 
@@ -34,21 +36,27 @@ def ellipse(size: int, centre: jax.Array, radii: jax.Array, angle: jax.Array, ed
     return jnp.clip(0.5 - outside / edge, 0.0, 1.0)
 
 
-def with_shoulders(key: jax.Array, background: jax.Array, neck: jax.Array, width: jax.Array) -> jax.Array:
-    """background [S, S, 3] with a dressed body below the point `neck` [2] (pixels); `width` of the face in pixels."""
-    shape_key, colour_key = jax.random.split(key)
-    size = background.shape[0]
+def behind(key: jax.Array, size: int, neck: jax.Array, width: jax.Array) -> jax.Array:
+    """A picture [S, S, 3] with a dressed body below the point `neck` [2] (pixels); `width` of the face in pixels."""
+    picture_key, body_key = jax.random.split(key)
+    shape_key, colour_key = jax.random.split(body_key)
+    background, dress = jax.vmap(texture, (0, None))(jnp.stack([picture_key, colour_key]), size)
     spread = width * jax.random.uniform(shape_key, (2,), minval=jnp.array([1.0, 0.8]), maxval=jnp.array([1.6, 1.2]))
     centre = neck + jnp.array([0.0, 0.55]) * spread
     cover = ellipse(size, centre, spread, jnp.zeros(()))[..., None]
-    return cover * 0.7 * texture(colour_key, size) + (1 - cover) * background
+    return cover * 0.7 * dress + (1 - cover) * background
 
 
-def occluder(key: jax.Array, size: int, probability: float) -> tuple[jax.Array, jax.Array]:
-    """(colour [S, S, 3], coverage [S, S]) of something before the face: an ellipse, mostly over its rim, or nothing."""
+def occluders(key: jax.Array, size: int, probability: float, count: int = 2) -> tuple[jax.Array, jax.Array]:
+    """(colours [K, S, S, 3], coverages [K, S, S]) of what stands before the face; each is there with `probability`."""
+    return jax.vmap(lambda one: _occluder(one, size, probability))(jax.random.split(key, count))
+
+
+def _occluder(key: jax.Array, size: int, probability: float) -> tuple[jax.Array, jax.Array]:
+    """An ellipse, mostly over the face's rim, or nothing."""
     present, where, place, radii, angle, colour = jax.random.split(key, 6)
-    direction, reach = jax.random.uniform(where) * 2 * jnp.pi, jax.random.uniform(place, minval=0.2, maxval=0.55)
+    uniform = rows(jax.random.uniform, 2, present=present, where=where, place=place, radii=radii, angle=angle)
+    direction, reach = uniform["where"][0] * 2 * jnp.pi, between(uniform["place"][0], 0.2, 0.55)
     centre = size * (0.5 + reach * jnp.stack([jnp.cos(direction), jnp.sin(direction)]))
-    radius = size * jax.random.uniform(radii, (2,), minval=0.05, maxval=0.25)
-    cover = ellipse(size, centre, radius, jax.random.uniform(angle) * jnp.pi)
-    return texture(colour, size), jnp.where(jax.random.bernoulli(present, probability), cover, 0.0)
+    cover = ellipse(size, centre, size * between(uniform["radii"], 0.05, 0.25), uniform["angle"][0] * jnp.pi)
+    return texture(colour, size), jnp.where(uniform["present"][0] < probability, cover, 0.0)

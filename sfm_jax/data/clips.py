@@ -20,12 +20,12 @@ class SyntheticClips:
         """frames: of each clip. ValueError: clips of one frame."""
         if frames < 2:
             raise ValueError(f"data.clip_frames: found {frames}, expected 2 or more")
-        self._photos, self._frames = photos, frames
+        self.photos, self._frames = photos, frames
         self.persons = clips  # who is in a clip is not told: a clip is its own person
 
     def __call__(self, ids: jax.Array) -> dict[str, jax.Array]:
         """Frames [B] int32 as photos of the source (see SyntheticPhotos.shoot); `person` is the clip."""
-        return self._photos.shoot(self.scenes(ids)) | {"person": (ids // self._frames).astype(jnp.int32)}
+        return self.photos.shoot(self.scenes(ids))
 
     def labels(self, length: int) -> np.ndarray:
         """The clip [length] of the first frames."""
@@ -33,15 +33,24 @@ class SyntheticClips:
 
     def scenes(self, ids: jax.Array) -> Scene:
         """What the frames `ids` [B] int32 show, batched."""
-        clip, frame = ids // self._frames, ids % self._frames
-        scenes = self._photos.scenes(clip)
-        keys = self._photos.scenes((clip[:, None] * KEYS + jnp.arange(KEYS)).reshape(-1))
+        return self.arranged(ids, self.photos.scenes(self.needed(ids)))
+
+    def needed(self, ids: jax.Array) -> jax.Array:
+        """The source's photos [(1 + KEYS) B] of which the frames `ids` [B] are made."""
+        clip = ids // self._frames
+        return jnp.concatenate([clip, (clip[:, None] * KEYS + jnp.arange(KEYS)).reshape(-1)])
+
+    def arranged(self, ids: jax.Array, drawn: Scene) -> Scene:
+        """What the frames `ids` [B] show; drawn: the scenes of the photos that are `needed`."""
+        scenes = jax.tree.map(lambda leaf: leaf[:len(ids)], drawn)
+        frame = ids % self._frames
         weights = _key_weights(frame / (self._frames - 1))
 
         def passed(values):
-            return jnp.einsum("bk,bk...->b...", weights, values.reshape(len(ids), KEYS, *values.shape[1:]))
+            return jnp.einsum("bk,bk...->b...", weights, values[len(ids):].reshape(len(ids), KEYS, *values.shape[1:]))
 
-        return scenes._replace(index=ids, pose=passed(keys.pose), expression=passed(keys.expression),
+        return scenes._replace(index=ids, label=ids // self._frames, pose=passed(drawn.pose),
+                               expression=passed(drawn.expression),
                                damage=jax.vmap(jax.random.fold_in)(scenes.damage, frame))
 
 

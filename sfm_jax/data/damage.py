@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sfm_jax.data.numbers import between, rows
+
 # Annex K of the JPEG standard (ITU-T T.81): quantisation of luminance and of chrominance at quality 50.
 _LUMINANCE = np.array([
     [16, 11, 10, 16, 24, 40, 51, 61], [12, 12, 14, 19, 26, 58, 60, 55], [14, 13, 16, 24, 40, 57, 69, 56],
@@ -69,21 +71,23 @@ def photograph(key: jax.Array, linear: jax.Array, strength: float = 1.0) -> jax.
 
     strength scales all of it; at 0 the photo is the scene itself, on the sRGB curve.
     """
-    keys = jax.random.split(key, 7)
+    tint, exposure, sharp, enlarged, soft, rest, _ = jax.random.split(key, 7)
+    grain, level, quality = jax.random.split(rest, 3)
+    uniform = rows(jax.random.uniform, 1, sharp=sharp, enlarged=enlarged, soft=soft, level=level, quality=quality)
+    normal = rows(jax.random.normal, 3, tint=tint, exposure=exposure)
     size = linear.shape[0]
-    gain = jnp.exp(strength * (0.06 * jax.random.normal(keys[0], (3,)) + 0.25 * jax.random.normal(keys[1])))
+    gain = jnp.exp(strength * (0.06 * normal["tint"] + 0.25 * normal["exposure"][0]))
     # Most photos are sharp; some were enlarged from small faces.
-    sharp = jax.random.uniform(keys[2], minval=0.0, maxval=0.006)
-    soft = jnp.where(jax.random.bernoulli(keys[3], 0.2), jax.random.uniform(keys[4], maxval=0.02), 0.0)
-    scene = blur(jnp.maximum(linear, 0.0) * gain, strength * size * (sharp + soft))
-    noise_key, level_key, quality_key = jax.random.split(keys[5], 3)
-    level = strength * 0.04 * jax.random.uniform(level_key) ** 2
-    grain = jax.random.normal(noise_key, (linear.size,)).reshape(linear.shape)  # compiles faster than drawn in shape
+    sigma = between(uniform["sharp"][0], 0.0, 0.006)
+    sigma += jnp.where(uniform["enlarged"][0] < 0.2, between(uniform["soft"][0], 0.0, 0.02), 0.0)
+    scene = blur(jnp.maximum(linear, 0.0) * gain, strength * size * sigma)
+    level = strength * 0.04 * uniform["level"][0] ** 2
+    grain = jax.random.normal(grain, (linear.size,)).reshape(linear.shape)  # compiles faster than drawn in shape
     noise = level * grain * (0.3 + jnp.sqrt(scene))
     photo = to_srgb(scene + noise * (0.2 + scene))
     if not strength:
         return photo
-    quality = jax.random.uniform(quality_key, minval=30.0, maxval=98.0)
+    quality = between(uniform["quality"][0], 30.0, 98.0)
     return compress(photo, 100 - strength * (100 - quality))
 
 

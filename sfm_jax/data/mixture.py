@@ -11,7 +11,7 @@ import numpy as np
 from sfm_jax.data.clips import SyntheticClips
 from sfm_jax.data.pairs import Pairs
 from sfm_jax.data.pipeline import Zipped, batches
-from sfm_jax.data.synthetic import SyntheticPhotos
+from sfm_jax.data.synthetic import Scene, SyntheticPhotos
 from sfm_jax.errors import BadInput
 
 FIELDS = ("image", "person", "landmarks", "landmark_mask", "rotation", "rotation_mask", "identity", "expression",
@@ -29,15 +29,16 @@ OWN = ("index", "pose", "zoom", "where", "damage")  # what a turned copy does no
 
 
 class SyntheticPart:
-    """The first `length` photos of a synthetic source. On the host a photo is a number."""
+    """The first `length` photos of a synthetic source, or frames of its clips. On the host a photo is a number."""
 
     rows = 1  # of the batch for each sample
 
-    def __init__(self, photos: SyntheticPhotos | SyntheticClips, length: int):
+    def __init__(self, source: SyntheticPhotos | SyntheticClips, length: int):
         """ValueError: no photos."""
         if length < 1:
             raise ValueError(f"data.synthetic_photos: found {length}, expected 1 or more")
-        self.photos, self.length, self.persons = photos, length, photos.persons
+        self._clips, self.photos = (source, source.photos) if isinstance(source, SyntheticClips) else (None, source)
+        self.length, self.persons, self._labels = length, source.persons, source.labels
 
     def load(self, indices: np.ndarray, epochs: np.ndarray) -> dict[str, np.ndarray]:
         """{"id": [b]}: every epoch shows the same photos."""
@@ -49,16 +50,19 @@ class SyntheticPart:
 
     def labels(self) -> np.ndarray:
         """The person, or clip, [length] of every photo."""
-        return self.photos.labels(self.length)
+        return self._labels(self.length)
 
-    def records(self, batch: dict, surface: bool = False) -> dict:
+    def needed(self, batch: dict) -> jax.Array:
+        """The photos [n] of which what a batch shows is made."""
+        ids = self._clips.needed(batch["id"]) if self._clips else batch["id"]
+        return jnp.concatenate([ids, batch["scene"]]) if "scene" in batch else ids
+
+    def arranged(self, batch: dict, drawn: Scene) -> Scene:
+        """What a batch shows; drawn: the scenes of the photos that are `needed`."""
         if "scene" in batch:  # turned copies: the photo's own pose, place in the crop and noise, in another's scene
-            own, scenes = self.photos.scenes(batch["id"]), self.photos.scenes(batch["scene"])
-            record = self.photos.shoot(scenes._replace(**{name: getattr(own, name) for name in OWN}))
-        else:
-            record = self.photos(batch["id"])
-        seen = {"normals": jnp.where(record["mask"][..., None] > 0.9, record["normals"], 0.0)} if surface else {}
-        return {name: record[name] for name in FIELDS} | seen
+            own, shown = _cut(drawn, [batch["id"], batch["scene"]])
+            return shown._replace(**{name: getattr(own, name) for name in OWN})
+        return self._clips.arranged(batch["id"], drawn) if self._clips else drawn
 
 
 class PhotoPart:
@@ -84,10 +88,10 @@ class PhotoPart:
         """Of all photos, as their source calls them."""
         return [self._photos.source.name(index) for index in range(self.length)]
 
-    def records(self, batch: dict, surface: bool = False) -> dict:
+    def record(self, batch: dict) -> dict:
+        """Photo records of a batch, with true normals, of which none are known."""
         image = batch["image"].astype(jnp.float32) / 255
-        seen = {"normals": jnp.zeros_like(image)} if surface else {}
-        return {name: batch[name] for name in FIELDS} | {"image": image} | seen
+        return {name: batch[name] for name in FIELDS} | {"image": image, "normals": jnp.zeros_like(image)}
 
 
 class Mixture:
@@ -95,8 +99,14 @@ class Mixture:
 
     def __init__(self, parts: dict[str, SyntheticPart | PhotoPart | Pairs], shares: dict[str, float],
                  batch_size: int = 0):
-        """batch_size: of the whole run, for `sources`; 0: they do not say how the parts share it."""
+        """batch_size: of the whole run, for `sources`; 0: they do not say how the parts share it. ValueError: synthetic
+        parts of two sources."""
         self._parts, self._shares, self._batch_size = parts, shares, batch_size
+        of = {name: part.part if isinstance(part, Pairs) else part for name, part in parts.items()}
+        self._read = {name: part for name, part in of.items() if isinstance(part, PhotoPart)}
+        self._synthetic = {name: part for name, part in of.items() if isinstance(part, SyntheticPart)}
+        if len({id(part.photos) for part in self._synthetic.values()}) > 1:
+            raise ValueError(f"data: {' and '.join(self._synthetic)} are of two synthetic sources, expected one")
         self.persons = sum(part.persons for name, part in parts.items() if name in CLASSES)
 
     def part(self, name: str) -> "SyntheticPart | PhotoPart | Pairs":
@@ -142,8 +152,32 @@ class Mixture:
 
         surface: true normals [B, S, S, 3] too, unit, in camera axes; 0 where they are not known, or not seen.
         """
-        parts = [_without(part.records(batch[name], surface), LABELS[name]) for name, part in self._parts.items()]
-        return {name: jnp.concatenate([part[name] for part in parts]) for name in parts[0]}
+        records = {name: part.record(batch[name]) for name, part in self._read.items()} | self._drawn(batch)
+        parts = [_without(records[name], LABELS[name]) for name in self._parts]
+        fields = (*FIELDS, "normals") if surface else FIELDS
+        return {name: jnp.concatenate([part[name] for part in parts]) for name in fields}
+
+    def _drawn(self, batch):
+        """{part: its records} of the synthetic parts. All are drawn and rendered as one: each by itself would take the
+        compiler as long again."""
+        parts = self._synthetic
+        if not parts:
+            return {}
+        photos = next(iter(parts.values())).photos
+        needed = [part.needed(batch[name]) for name, part in parts.items()]
+        drawn = _cut(photos.scenes(jnp.concatenate(needed)), needed)
+        scenes = [part.arranged(batch[name], scene) for (name, part), scene in zip(parts.items(), drawn, strict=True)]
+        record = photos.shoot(jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *scenes))
+        seen = jnp.where(record["mask"][..., None] > 0.9, record["normals"], 0.0)
+        records = {name: record[name] for name in FIELDS} | {"normals": seen}
+        return dict(zip(parts, _cut(records, [scene.index for scene in scenes]), strict=True))
+
+
+def _cut(tree, parts):
+    """The arrays [N, ...] of a tree in pieces, as many rows each as the arrays `parts` have, N in all."""
+    ends = np.cumsum([len(part) for part in parts])
+    return [jax.tree.map(lambda leaf, part=part, end=end: leaf[end - len(part):end], tree)
+            for part, end in zip(parts, ends, strict=True)]
 
 
 def _without(record, labels):

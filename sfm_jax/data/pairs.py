@@ -21,12 +21,12 @@ class Pairs:
     rows = 2
 
     def __init__(self, part, positive: float, seed: int, fixed: np.ndarray | None = None, turned: float = 0.0):
-        """part: a SyntheticPart or PhotoPart. ValueError: no share, or nobody of whom there are two photos."""
+        """part: the SyntheticPart or PhotoPart of the photos. ValueError: no share, or nobody of whom there are two."""
         if not 0 < positive <= 1:
             raise ValueError(f"data.positive: found {positive}, expected a share of the pairs above 0, up to 1")
         if not 0 <= turned <= 1:
             raise ValueError(f"data.turned: found {turned}, expected a share of the positive pairs, 0 to 1")
-        self._part, self._positive, self._seed, self._fixed, self._turned = part, positive, seed, fixed, turned
+        self.part, self._positive, self._seed, self._fixed, self._turned = part, positive, seed, fixed, turned
         self.persons = part.persons
         labels = part.labels()
         order = np.argsort(labels, kind="stable").astype(np.int32)
@@ -48,7 +48,7 @@ class Pairs:
         else:
             pairs, turned = self._fixed[indices], np.zeros(len(indices), bool)
         # Both photos of a pair are as they are in its epoch.
-        rows = self._part.load(pairs.reshape(-1), np.repeat(epochs, 2))
+        rows = self.part.load(pairs.reshape(-1), np.repeat(epochs, 2))
         if self._turned > 0:
             scene = np.where(np.array(turned)[:, None], pairs[:, :1], pairs)
             rows["scene"] = scene.reshape(-1).astype(np.int32)
@@ -56,10 +56,7 @@ class Pairs:
 
     def source(self) -> str:
         """Of the photos; see data/mixture.py."""
-        return self._part.source()
-
-    def records(self, batch: dict, surface: bool = False) -> dict:
-        return self._part.records(batch, surface)
+        return self.part.source()
 
     def _partner(self, index, epoch):
         """The number of the photo that the known photo `index` is shown with; is it a turned copy?"""

@@ -16,6 +16,7 @@ from sfm_jax.inference.detail import CHANNELS, DenseFace, DetailSpace
 from sfm_jax.inference.face import Face
 from sfm_jax.morphable.model import MorphableModel
 from sfm_jax.networks.features import check_precision
+from sfm_jax.networks.initial import first_variables
 from sfm_jax.networks.unet import DisplacementNet
 from sfm_jax.render.uv import map_to_vertices
 
@@ -54,7 +55,7 @@ class DetailEncoder:
     def init(self, rng: PRNGKeyArray) -> dict:
         """First parameters: a network that answers almost nothing."""
         size = self.space.uv_size
-        return jax.jit(self.network.init)(rng, jnp.zeros((1, size, size, CHANNELS)))["params"]
+        return first_variables(self.network, rng, jnp.zeros((1, size, size, CHANNELS)))["params"]
 
     @jax.named_scope("network")
     def encode(

@@ -16,6 +16,7 @@ from sfm_jax.morphable.model import MorphableModel
 from sfm_jax.networks.confidence import Confidence
 from sfm_jax.networks.face_network import FaceNetwork
 from sfm_jax.networks.features import check_precision
+from sfm_jax.networks.initial import first_variables
 from sfm_jax.render import ambient
 
 
@@ -47,8 +48,7 @@ class PhotoEncoder:
     def init(self, rng: PRNGKeyArray) -> dict:
         """The network's first variables: at the mean face."""
         images = jnp.zeros((2, self.image_size, self.image_size, 3))
-        # As one program: a hundred small ones take longer to compile, and none of them is kept for the next start.
-        return jax.jit(self.network.init, static_argnames="train")(rng, images, train=False)
+        return first_variables(self.network, rng, images, train=False)
 
     @jax.named_scope("network")
     def predict(

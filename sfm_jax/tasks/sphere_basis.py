@@ -26,6 +26,7 @@ from sfm_jax.losses import distribution, identity, surface
 from sfm_jax.morphable.model import MorphableModel, linear_shape
 from sfm_jax.morphable.sphere_model import SphereFaceModel
 from sfm_jax.morphable.statistics import best_gaussian_codes
+from sfm_jax.networks.initial import first_variables
 from sfm_jax.networks.scan_encoder import ScanEncoder
 from sfm_jax.tasks import classical
 from sfm_jax.tasks.finished import file_sources, is_sphere, limit_components, open_model
@@ -80,7 +81,7 @@ class SphereBasis:
         _, expression = self.classical.fit(self._sample["vertices"], self.model, self.pca_weights)
         targets = np.concatenate([targets, expression], axis=1)
         kernel, bias = classical.ridge(self.whitening(self._sample["vertices"]), targets, penalty=1e-2)
-        encoder = jax.jit(self.encoder.init)(rng, jnp.zeros((1, kernel.shape[0])))["params"]
+        encoder = first_variables(self.encoder, rng, jnp.zeros((1, kernel.shape[0])))["params"]
         encoder["linear"] = {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}
         people, _ = self._start_codes(self.train_scans.neutral_shapes())
         params = {

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from tiny_runs import config
 
+from sfm_jax.data.clips import SyntheticClips
 from sfm_jax.data.mixture import FIELDS, SIZES, Mixture, PhotoPart, SyntheticPart
+from sfm_jax.data.pairs import Pairs
 from sfm_jax.data.synthetic import Conditions, SyntheticPhotos
 from sfm_jax.morphable.default import load_default, load_population
 from sfm_jax.morphable.model import MorphableModel
@@ -47,10 +49,9 @@ def test_each_part_hides_the_labels_it_does_not_carry(mixture):
 
 
 def test_a_turned_copy_shares_all_but_its_pose_with_the_photo(source):
-    part = SyntheticPart(source, 100)
-    records = jax.jit(part.records)
-    photos = jax.device_get(records({"id": np.array([3, 8], np.int32)}))
-    copy = jax.device_get(records({"id": np.array([3, 8], np.int32), "scene": np.array([3, 3], np.int32)}))
+    records = jax.jit(Mixture({"all": SyntheticPart(source, 100)}, {"all": 1.0}).records)
+    photos = jax.device_get(records({"all": {"id": np.array([3, 8], np.int32)}}))
+    copy = jax.device_get(records({"all": {"id": np.array([3, 8], np.int32), "scene": np.array([3, 3], np.int32)}}))
     for name in FIELDS:  # a photo in its own scene is itself
         np.testing.assert_allclose(copy[name][0], photos[name][0], atol=1e-6, err_msg=name)
     for name in ("person", "identity", "expression"):
@@ -58,6 +59,38 @@ def test_a_turned_copy_shares_all_but_its_pose_with_the_photo(source):
     np.testing.assert_allclose(copy["rotation"][1], photos["rotation"][1], atol=1e-6)
     assert copy["id"][1] == 8
     assert np.abs(copy["image"][1] - photos["image"][1]).mean() > 0.01
+
+
+@pytest.fixture(scope="module")
+def shoot(source):
+    return jax.jit(source.shoot)
+
+
+@pytest.mark.parametrize("kind", ["identity", "turned pairs", "clips"])
+def test_what_is_drawn_together_is_what_each_part_shows(source, shoot, kind):
+    """All that is synthetic is rendered as one: each photo is the one of its number, with the labels of its part."""
+    ids, others, shown = np.array([3, 8, 11, 12], np.int32), np.array([5, 9], np.int32), source
+    rows, part, name = {"id": ids}, SyntheticPart(source, 100), "identity"
+    if kind == "turned pairs":  # in its own scene a photo is itself
+        rows, part, name = rows | {"scene": ids}, Pairs(part, 1.0, 0, turned=1.0), "pairs"
+    elif kind == "clips":
+        shown, name = SyntheticClips(source, 4, 5), "clips"
+        part = SyntheticPart(shown, 20)
+    mixture = Mixture({name: part, "landmarks": SyntheticPart(source, 100)}, {name: 0.6, "landmarks": 0.4})
+    record = jax.device_get(jax.jit(mixture.records)({name: rows, "landmarks": {"id": others}}))
+    alone = jax.tree.map(lambda *parts: np.concatenate(parts), *jax.device_get(
+        [shoot(jax.jit(one.scenes)(numbers)) for one, numbers in ((shown, ids), (source, np.tile(others, 2)))]))
+    for field in ("image", "landmarks", "rotation", "identity", "expression", "id"):
+        # Different programs: an edge may differ by a little.
+        np.testing.assert_allclose(record[field], alone[field][:6], atol=2e-3, err_msg=field)
+    np.testing.assert_array_equal(record["person"], [*alone["person"][:4], -1, -1])
+
+
+def test_two_synthetic_sources_are_refused(source):
+    other = SyntheticPhotos(source.model, source.people, SIZE, Conditions(), seed=1)
+    with pytest.raises(ValueError, match="^data: identity and landmarks are of two synthetic sources, expected one$"):
+        Mixture({"identity": SyntheticPart(source, 10), "landmarks": SyntheticPart(other, 10)},
+                {"identity": 0.5, "landmarks": 0.5})
 
 
 class FourPhotos:

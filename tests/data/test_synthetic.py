@@ -44,6 +44,22 @@ def test_photo_depends_on_its_number_alone(make, record):
     assert np.abs(record["image"][0] - record["image"][PEOPLE]).max() > 0.1  # the same person, another photo
 
 
+def test_a_photo_stays_what_it_was(photos):
+    """Of photos 2 and 9 of seed 3 what release 0.1 drew: whoever wrote numbers of photos down finds them again."""
+    scenes = jax.device_get(jax.jit(photos.scenes)(jnp.array([2, 9])))
+    known = {"pose": [[-20.476263, -7.070823, -8.455743], [-44.404007, 0.867611, -5.067062]],
+             "distance": [1877.2592, 1993.6521], "zoom": [-0.049473, 0.083311],
+             "where": [[0.043954, 0.010189], [0.014859, -0.019254]],
+             "hair": [[0.337037, 0.145562, 0.072742, 1.0], [0.109502, 0.114485, 0.116939, 0.0]]}
+    for name, value in known.items():
+        np.testing.assert_allclose(getattr(scenes, name), value, rtol=2e-5, atol=2e-6, err_msg=name)
+    np.testing.assert_allclose(scenes.light.sum(1), [[0.668266, 0.595352, 0.698293], [1.022541, 0.808748, 1.005553]],
+                               rtol=1e-5)
+    np.testing.assert_allclose(scenes.expression.sum(1), [3.531722, 1.298197], rtol=1e-5)
+    np.testing.assert_array_equal(jax.random.key_data(scenes.damage),
+                                  [[1829702645, 1275232839], [1182079051, 3299765361]])
+
+
 def test_people_take_turns(record):
     np.testing.assert_array_equal(record["person"], np.arange(40) % PEOPLE)
     codes = load_population().identity[:PEOPLE]

@@ -1,0 +1,15 @@
+"""First variables of a network."""
+
+import functools
+
+import flax.linen as nn
+import jax
+from jaxtyping import PRNGKeyArray
+
+
+def first_variables(network: nn.Module, rng: PRNGKeyArray, *inputs: jax.Array, **settings) -> dict:
+    """`network.init(rng, *inputs, **settings)` as one program: a hundred small ones take longer to compile, and none of
+    them is kept for the next start."""
+    # It runs once: on CPUs, compiling it well would take four times as long as compiling it at all.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    return jax.jit(functools.partial(network.init, **settings), compiler_options=options)(rng, *inputs)
