@@ -4,10 +4,12 @@ import functools
 
 import flax.linen as nn
 import jax
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Float, PRNGKeyArray
+
+from sfm_jax.array_types import AnyArray
 
 
-def first_variables(network: nn.Module, rng: PRNGKeyArray, *inputs: jax.Array, **settings) -> dict:
+def first_variables(network: nn.Module, rng: PRNGKeyArray, *inputs: Float[AnyArray, "..."], **settings: bool) -> dict:
     """`network.init(rng, *inputs, **settings)` as one program: a hundred small ones take longer to compile, and none of
     them is kept for the next start."""
     # It runs once: on CPUs, compiling it well would take four times as long as compiling it at all.
