@@ -38,7 +38,7 @@ def get_config():
     config.data.heldout_persons = 200   # people only ever used for the report
     config.data.heldout_photos = 100    # that are measured, each of another person
     config.data.max_bad_fraction = 0.01
-    config.data.conditions = ConfigDict()  # of synthetic photos; see data/synthetic.py
+    config.data.conditions = ConfigDict()  # of synthetic photos; see data/scene.py
     config.data.conditions.yaw = 45.0
     config.data.conditions.pitch = 8.0
     config.data.conditions.roll = 6.0

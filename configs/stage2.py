@@ -38,7 +38,7 @@ def get_config():
     config.data.heldout_persons = 200   # people only ever used for the report: the same in every run
     config.data.heldout_photos_per_person = 6
     config.data.max_bad_fraction = 0.01 # of unreadable photos, above which the run stops
-    config.data.conditions = ConfigDict()  # of synthetic photos; see data/synthetic.py
+    config.data.conditions = ConfigDict()  # of synthetic photos; see data/scene.py
     config.data.conditions.yaw = 90.0
     config.data.conditions.pitch = 10.0
     config.data.conditions.roll = 6.0

@@ -9,8 +9,9 @@ import argparse
 import logging
 import time
 
+from sfm_jax.data.scene import Conditions
 from sfm_jax.data.shards import Packing, build_shards
-from sfm_jax.data.synthetic import Conditions, SyntheticPhotos
+from sfm_jax.data.synthetic import SyntheticPhotos
 from sfm_jax.data.synthetic_collection import SyntheticCollection
 from sfm_jax.morphable.default import load_default, load_population
 from sfm_jax.training.compilation import enable_compilation_cache

@@ -11,7 +11,8 @@ import numpy as np
 import optax
 from PIL import Image, ImageDraw, ImageFont
 
-from sfm_jax.data.synthetic import Conditions, SyntheticPhotos
+from sfm_jax.data.scene import Conditions
+from sfm_jax.data.synthetic import SyntheticPhotos
 from sfm_jax.evaluation.pictures import to_srgb
 from sfm_jax.geometry.camera import frame
 from sfm_jax.geometry.rotation import rotation_angle, rotation_from_axis_angle, rotation_from_euler

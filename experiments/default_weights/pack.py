@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.default_weights.packing import check_config, facts, halved, pack_by_command, save
-from sfm_jax.data.synthetic import Conditions, SyntheticPhotos
+from sfm_jax.data.scene import Conditions
+from sfm_jax.data.synthetic import SyntheticPhotos
 from sfm_jax.geometry.rotation import rotation_angle
 from sfm_jax.inference.default_encoder import ASSET, FORMAT, SETTINGS, read_encoder
 from sfm_jax.inference.face import crop_frame

@@ -9,7 +9,8 @@ import numpy as np
 from sfm_jax.data import backdrop
 from sfm_jax.data.crop import landmark_box
 from sfm_jax.data.damage import to_srgb
-from sfm_jax.data.synthetic import Conditions, SyntheticPhotos
+from sfm_jax.data.scene import Conditions
+from sfm_jax.data.synthetic import SyntheticPhotos
 from sfm_jax.geometry.camera import Perspective, to_camera
 from sfm_jax.geometry.rotation import rotation_from_euler
 from sfm_jax.morphable.default import Population

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sfm_jax.data.synthetic import Scene, SyntheticPhotos
+from sfm_jax.data.scene import Scene
+from sfm_jax.data.synthetic import SyntheticPhotos
 
 KEYS = 4  # poses and expressions that a clip passes through
 

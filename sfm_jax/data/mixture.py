@@ -11,7 +11,8 @@ import numpy as np
 from sfm_jax.data.clips import SyntheticClips
 from sfm_jax.data.pairs import Pairs
 from sfm_jax.data.pipeline import Zipped, batches
-from sfm_jax.data.synthetic import Scene, SyntheticPhotos
+from sfm_jax.data.scene import Scene
+from sfm_jax.data.synthetic import SyntheticPhotos
 from sfm_jax.errors import BadInput
 
 FIELDS = ("image", "person", "landmarks", "landmark_mask", "rotation", "rotation_mask", "identity", "expression",

@@ -2,7 +2,6 @@
 
 An endless, deterministic source: photo number i of a seed is always the same photo, on any device and in any batch.
 Photos are made on the device that trains on them, in batches, by our own renderer; nothing is read from a disk.
-Every range below is ours: wide enough to train on, not measured on a real collection.
 """
 
 import jax

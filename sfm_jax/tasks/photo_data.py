@@ -8,7 +8,8 @@ from sfm_jax.data.clips import SyntheticClips
 from sfm_jax.data.mixture import LABELS, Mixture, PhotoPart, SyntheticPart
 from sfm_jax.data.pairs import Pairs, read_pairs
 from sfm_jax.data.people import disjoint_people
-from sfm_jax.data.synthetic import Conditions, Scene, SyntheticPhotos
+from sfm_jax.data.scene import Conditions, Scene
+from sfm_jax.data.synthetic import SyntheticPhotos
 from sfm_jax.data.wrinkles import WrinkledSkin
 from sfm_jax.inference.face import Face
 from sfm_jax.morphable.default import Population

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sfm_jax.data.synthetic import Scene
+from sfm_jax.data.scene import Scene
 from sfm_jax.evaluation import landmarks as landmark_measures
 from sfm_jax.evaluation import recognition, sir, surface
 from sfm_jax.morphable.model import linear_shape

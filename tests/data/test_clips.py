@@ -7,7 +7,8 @@ import pytest
 import toy
 
 from sfm_jax.data.clips import KEYS, SyntheticClips
-from sfm_jax.data.synthetic import Conditions, SyntheticPhotos
+from sfm_jax.data.scene import Conditions
+from sfm_jax.data.synthetic import SyntheticPhotos
 from sfm_jax.morphable.default import Population
 
 FRAMES = 13  # four to a key: keys are at frames 0, 4, 8, 12

@@ -8,7 +8,8 @@ from tiny_runs import config
 from sfm_jax.data.clips import SyntheticClips
 from sfm_jax.data.mixture import FIELDS, SIZES, Mixture, PhotoPart, SyntheticPart
 from sfm_jax.data.pairs import Pairs
-from sfm_jax.data.synthetic import Conditions, SyntheticPhotos
+from sfm_jax.data.scene import Conditions
+from sfm_jax.data.synthetic import SyntheticPhotos
 from sfm_jax.morphable.default import load_default, load_population
 from sfm_jax.morphable.model import MorphableModel
 from sfm_jax.tasks.photo_data import training_mixture

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sfm_jax.data.synthetic import Conditions, SyntheticPhotos
+from sfm_jax.data.scene import Conditions
+from sfm_jax.data.synthetic import SyntheticPhotos
 from sfm_jax.geometry.rotation import rotation_to_euler
 from sfm_jax.morphable.default import load_default, load_population
 

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from sfm_jax.data.photos import Photos, open_photos
+from sfm_jax.data.scene import Conditions
 from sfm_jax.data.shards import Packing, build_shards
-from sfm_jax.data.synthetic import Conditions, SyntheticPhotos
+from sfm_jax.data.synthetic import SyntheticPhotos
 from sfm_jax.data.synthetic_collection import SyntheticCollection
 from sfm_jax.morphable.default import load_default, load_population
 

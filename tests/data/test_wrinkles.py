@@ -7,7 +7,8 @@ import pytest
 import toy
 from scipy.spatial import cKDTree
 
-from sfm_jax.data.synthetic import Conditions, SyntheticPhotos
+from sfm_jax.data.scene import Conditions
+from sfm_jax.data.synthetic import SyntheticPhotos
 from sfm_jax.data.wrinkles import SMOOTH, WrinkledSkin, Wrinkles
 from sfm_jax.morphable.default import load_default, load_population
 from sfm_jax.render.dense import dense_mesh, dense_vertices

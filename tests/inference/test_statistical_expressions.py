@@ -10,7 +10,8 @@ from known_scan import Scan
 from sfm_jax.convert import write
 from sfm_jax.data.people import people_of
 from sfm_jax.data.scans import Capture, PopulationScans
-from sfm_jax.data.synthetic import Conditions, SyntheticPhotos
+from sfm_jax.data.scene import Conditions
+from sfm_jax.data.synthetic import SyntheticPhotos
 from sfm_jax.inference.face import FaceCodes
 from sfm_jax.inference.photo_fitting import _Change, changed
 from sfm_jax.inference.scan_fitting import fit_scan

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import toy
 
-from sfm_jax.data.synthetic import Conditions, SyntheticPhotos
+from sfm_jax.data.scene import Conditions
+from sfm_jax.data.synthetic import SyntheticPhotos
 from sfm_jax.geometry.rotation import rotation_from_euler
 from sfm_jax.morphable.default import Population
 from sfm_jax.morphable.model import linear_shape

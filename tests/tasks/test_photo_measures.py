@@ -5,7 +5,7 @@ import types
 import numpy as np
 import pytest
 
-from sfm_jax.data.synthetic import Scene
+from sfm_jax.data.scene import Scene
 from sfm_jax.tasks.photo_measures import YAWS, measure_over_yaw
 
 PERSON, DEGREE = 2.0, 0.01  # mm
