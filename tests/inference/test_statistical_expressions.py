@@ -10,8 +10,7 @@ from known_scan import Scan
 from sfm_jax.convert import write
 from sfm_jax.data.people import people_of
 from sfm_jax.data.scans import Capture, PopulationScans
-from sfm_jax.data.scene import Conditions
-from sfm_jax.data.synthetic import SyntheticPhotos
+from sfm_jax.data.scene import Conditions, Scenes
 from sfm_jax.inference.face import FaceCodes
 from sfm_jax.inference.photo_fitting import _Change, changed
 from sfm_jax.inference.scan_fitting import fit_scan
@@ -52,8 +51,8 @@ def test_expressions_of_scans_are_normal():
 
 
 def test_expressions_of_photos_are_normal(model):
-    photos = SyntheticPhotos(model, people_of(model, 4, 0), 32, Conditions(expression=0.2), 0)
-    codes = jax.vmap(photos._expression)(jax.random.split(jax.random.key(0), 400))
+    scenes = Scenes(model, people_of(model, 4, 0), Conditions(expression=0.2), 0)
+    codes = jax.jit(scenes.__call__)(jnp.arange(400)).expression
     np.testing.assert_allclose(codes.std(), 0.5, atol=0.02)  # half of what is usual
     np.testing.assert_allclose(codes.mean(), 0, atol=0.02)
 
