@@ -47,12 +47,12 @@ def behind(key: jax.Array, size: int, neck: jax.Array, width: jax.Array) -> jax.
     return cover * 0.7 * dress + (1 - cover) * background
 
 
-def occluders(key: jax.Array, size: int, probability: float, count: int = 2) -> tuple[jax.Array, jax.Array]:
-    """(colours [K, S, S, 3], coverages [K, S, S]) of what stands before the face; each is there with `probability`."""
-    return jax.vmap(lambda one: _occluder(one, size, probability))(jax.random.split(key, count))
+def occluders(key: jax.Array, size: int, probability: float) -> tuple[jax.Array, jax.Array]:
+    """(colours [2, S, S, 3], coverages [2, S, S]) of what stands before the face; each is there with `probability`."""
+    return jax.vmap(_occluder, (0, None, None))(jax.random.split(key, 2), size, probability)
 
 
-def _occluder(key: jax.Array, size: int, probability: float) -> tuple[jax.Array, jax.Array]:
+def _occluder(key, size, probability):
     """An ellipse, mostly over the face's rim, or nothing."""
     present, where, place, radii, angle, colour = jax.random.split(key, 6)
     uniform = rows(jax.random.uniform, 2, present=present, where=where, place=place, radii=radii, angle=angle)

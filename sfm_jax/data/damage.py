@@ -71,7 +71,7 @@ def photograph(key: jax.Array, linear: jax.Array, strength: float = 1.0) -> jax.
 
     strength scales all of it; at 0 the photo is the scene itself, on the sRGB curve.
     """
-    tint, exposure, sharp, enlarged, soft, rest, _ = jax.random.split(key, 7)
+    tint, exposure, sharp, enlarged, soft, rest = jax.random.split(key, 6)
     grain, level, quality = jax.random.split(rest, 3)
     uniform = rows(jax.random.uniform, 1, sharp=sharp, enlarged=enlarged, soft=soft, level=level, quality=quality)
     normal = rows(jax.random.normal, 3, tint=tint, exposure=exposure)

@@ -38,8 +38,9 @@ class SyntheticPart:
         """ValueError: no photos."""
         if length < 1:
             raise ValueError(f"data.synthetic_photos: found {length}, expected 1 or more")
-        self._clips, self.photos = (source, source.photos) if isinstance(source, SyntheticClips) else (None, source)
-        self.length, self.persons, self._labels = length, source.persons, source.labels
+        self._source, self.length, self.persons = source, length, source.persons
+        self._clips = source if isinstance(source, SyntheticClips) else None
+        self.photos: SyntheticPhotos = source.photos if self._clips else source
 
     def load(self, indices: np.ndarray, epochs: np.ndarray) -> dict[str, np.ndarray]:
         """{"id": [b]}: every epoch shows the same photos."""
@@ -51,7 +52,7 @@ class SyntheticPart:
 
     def labels(self) -> np.ndarray:
         """The person, or clip, [length] of every photo."""
-        return self._labels(self.length)
+        return self._source.labels(self.length)
 
     def needed(self, batch: dict) -> jax.Array:
         """The photos [n] of which what a batch shows is made."""
