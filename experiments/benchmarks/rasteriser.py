@@ -2,7 +2,7 @@
 
     python -m experiments.benchmarks.rasteriser                   # host: three meshes, hard and soft edges, batches
     python -m experiments.benchmarks.rasteriser --quick --json=F  # two minutes; medians and ratios by name into F
-    python -m experiments.benchmarks.rasteriser --device          # accelerator: batch 1..256 at 112, 224, 512 px
+    python -m experiments.benchmarks.rasteriser --device          # accelerator: batches, sizes, meshes, backends
     python -m experiments.benchmarks.rasteriser --peer-python=P   # and jaxrenderer, in another environment
 
 jaxrenderer 0.3.2 needs jax 0.4.13 and NumPy 1: P is the Python of such an environment; rounds of both alternate.
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -28,6 +29,7 @@ from sfm_jax.geometry.camera import frame
 from sfm_jax.geometry.rotation import rotation_from_6d
 from sfm_jax.morphable.default import load_default
 from sfm_jax.render import check_overflow, render, suggest_caps, surface
+from sfm_jax.render.visibility import BACKENDS, fastest_backend
 
 PEER = Path(__file__).with_name("peer_jaxrenderer.py")
 
@@ -39,7 +41,7 @@ class Scene:
         self.vertices, self.size = jnp.asarray(vertices, jnp.float32), (size, size)
         self.surface = surface(triangles)
         self.triangles = triangles
-        caps = suggest_caps(self.vertices, self.surface, self.size, edge_width)
+        caps = suggest_caps(self.vertices, self.surface, self.size, edge_width, backend=backend or fastest_backend())
         colours = 0.5 + 0.5 * jnp.sin(self.vertices / 20.0)
 
         def image(vertices, camera):
@@ -119,22 +121,29 @@ def against_peer(python, rounds=3):
 
 
 def device():
-    """Images per second, forward + backward, of the 14k mesh: rows [size, batch, edges, images/s]."""
-    vertices, triangles = meshes()["14k"]
+    """Rows [vertices, px, batch, edges, backend, images/s forward, with gradients, GB/s of device memory]."""
+    every, backend = meshes(), fastest_backend()
+    sizes = [("14k", 224, batch) for batch in (1, 4, 16, 64, 256)]
+    sizes += [("14k", 112, 64), ("14k", 512, 64), ("3.6k", 224, 64), ("57k", 224, 64)]
+    cases = [(*size, edges, backend) for size in sizes for edges in ("hard", "soft")]
+    cases += [("14k", 224, 64, "soft", other) for other in BACKENDS if other != backend]
+
+    def compiled(case):
+        mesh, size, batch, edges, which = case
+        scene = Scene(*every[mesh], size, {"hard": 0.0, "soft": 2.0}[edges], which)
+        scene.check()
+        arguments = scene.vertices, scene.cameras(batch)
+        return [(function.lower(*arguments).compile(), arguments) for function in (scene.forward, scene.backward)]
+
+    with ThreadPoolExecutor() as pool:  # compiling takes longest
+        programs = list(pool.map(compiled, cases))
     rows = []
-    for size in (112, 224, 512):
-        for edges, width in (("hard", 0.0), ("soft", 2.0)):
-            scene = Scene(vertices, triangles, size, width)
-            for batch in (1, 4, 16, 64, 256):
-                cameras = scene.cameras(batch)
-                try:
-                    seconds = medians({"x": lambda s=scene, c=cameras: s.backward(s.vertices, c)}, 10)["x"]
-                    accessed = scene.backward.lower(scene.vertices, cameras).compile().cost_analysis()["bytes accessed"]
-                except jax.errors.JaxRuntimeError as error:
-                    rows.append([size, batch, edges, "out of memory", str(error).splitlines()[0][:60]])
-                    continue
-                rows.append([size, batch, edges, f"{batch / seconds:.0f}", f"{accessed / seconds / 1e9:.0f} GB/s"])
-                print(*rows[-1], flush=True)
+    for case, pair in zip(cases, programs, strict=True):
+        forward, backward = (medians({"": lambda f=function, a=arguments: f(*a)}, 20)[""]
+                             for function, arguments in pair)
+        moved = pair[1][0].cost_analysis()["bytes accessed"]
+        rows.append([*case, case[2] / forward, case[2] / backward, moved / backward / 1e9])
+        print(*rows[-1], flush=True)
     return rows
 
 
@@ -151,7 +160,12 @@ def summary(times, memory, compiling):
 
 
 def table(values: dict) -> str:
-    """values: flat numbers by name, as `summary` gives them, and the peer's where it was measured."""
+    """values: flat numbers by name, as `summary` gives them, and the peer's where it was measured; or "rows" of
+    `device`."""
+    if "rows" in values:
+        rows = [[*row[:5], *(f"{number:.0f}" for number in row[5:])] for row in values["rows"]]
+        return markdown_table(["vertices", "image, px", "batch", "edges", "backend", "images a second",
+                               "with gradients", "GB/s"], rows)
     rows = []
     for name in values:
         case, _, what = name.rpartition("/")
@@ -180,9 +194,9 @@ def main():
     parser.add_argument("--peer-python", help="a Python that has jaxrenderer")
     flags = parser.parse_args()
     if flags.device:
-        rows = device()
-        write_result("rasteriser_device", {"machine": machine(), "rows": rows},
-                     markdown_table(["px", "batch", "edges", "images/s", "traffic"], rows))
+        values = {"machine": machine(), "rows": device()}
+        print(table(values))
+        write_result("rasteriser_device", values, table(values))
         return
     flat = summary(*host(flags.quick))
     if flags.peer_python:

@@ -30,6 +30,7 @@ TABLES = {  # name -> the module whose table(values) makes the table of NAME.jso
     "precision_training": "experiments.benchmarks.precision_training", "scaling": "experiments.benchmarks.scaling",
     "pod": "experiments.benchmarks.pod", "step_costs": "experiments.benchmarks.step_costs",
     "scan_to_mesh": "experiments.benchmarks.scan_to_mesh", "decode": "experiments.benchmarks.decode",
+    "rasteriser_device": "experiments.benchmarks.rasteriser", "network_rate": "experiments.benchmarks.network_rate",
     "trunk": "experiments.benchmarks.trunk", "identity_head": "experiments.benchmarks.identity_head",
 }
 

@@ -101,10 +101,10 @@ def nearest(
     """
     # Without the barrier the compiler may compute `depth` twice, differently rounded, and the equality below fails.
     pixel, depth = jax.lax.optimization_barrier((pixel, depth))
-    best = jnp.full(pixel_count + 1, FAR).at[pixel].max(depth, mode="promise_in_bounds")
-    winner = jnp.where(depth == take(best, pixel), pixel, pixel_count)
-    ids = jnp.full(pixel_count + 1, NONE, jnp.int32).at[winner].min(identity, mode="promise_in_bounds")
-    return ids[:-1], best[:-1]
+    # Dropped, not written beside the image: there all that are dropped would queue for one address.
+    best = jnp.full(pixel_count, FAR).at[pixel].max(depth, mode="drop")
+    winner = jnp.where(depth == take(best, jnp.minimum(pixel, pixel_count - 1)), pixel, pixel_count)
+    return jnp.full(pixel_count, NONE, jnp.int32).at[winner].min(identity, mode="drop"), best
 
 
 def take(array: Shaped[AnyArray, "..."], index: Integer[AnyArray, "..."]) -> Shaped[Array, "..."]:

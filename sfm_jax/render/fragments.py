@@ -1,7 +1,7 @@
 """Visibility by fragments: every triangle's candidate pixels, one after the other in one list of fixed length.
 
 The list is laid out by a prefix sum over the triangles' pixel counts, so its length is the number of candidates,
-whatever the triangles' sizes: the fastest way where scatters are cheap (CPU). The design is ours.
+whatever the triangles' sizes: the fastest way where scatters are cheap (CPU, GPU). The design is ours.
 """
 
 import jax
