@@ -6,6 +6,7 @@ import numpy as np
 
 from sfm_jax.data.scene import Scene
 from sfm_jax.data.synthetic import SyntheticPhotos
+from sfm_jax.geometry.products import einsum
 
 KEYS = 4  # poses and expressions that a clip passes through
 
@@ -48,7 +49,7 @@ class SyntheticClips:
         weights = _key_weights(frame / (self._frames - 1))
 
         def passed(values):
-            return jnp.einsum("bk,bk...->b...", weights, values[len(ids):].reshape(len(ids), KEYS, *values.shape[1:]))
+            return einsum("bk,bk...->b...", weights, values[len(ids):].reshape(len(ids), KEYS, *values.shape[1:]))
 
         return scenes._replace(index=ids, label=ids // self._frames, pose=passed(drawn.pose),
                                expression=passed(drawn.expression),

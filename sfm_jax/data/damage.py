@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sfm_jax.data.numbers import between, rows
+from sfm_jax.geometry.products import einsum, matmul
 
 # Annex K of the JPEG standard (ITU-T T.81): quantisation of luminance and of chrominance at quality 50.
 _LUMINANCE = np.array([
@@ -36,7 +37,7 @@ def to_linear(srgb: jax.Array) -> jax.Array:
 def blur(image: jax.Array, sigma: jax.Array) -> jax.Array:
     """Gaussian blur of [H, W, C] by `sigma` pixels, edges renormalised; two products with banded matrices."""
     rows, columns = (_gaussian_matrix(size, sigma) for size in image.shape[:2])
-    return jnp.einsum("hy,yxc,wx->hwc", rows, image, columns)
+    return einsum("hy,yxc,wx->hwc", rows, image, columns)
 
 
 def _gaussian_matrix(size, sigma):
@@ -53,16 +54,16 @@ def compress(image: jax.Array, quality: jax.Array) -> jax.Array:
     """
     height, width = image.shape[:2]
     padded = jnp.pad(image, ((0, -height % 8), (0, -width % 8), (0, 0)), mode="edge")
-    ycc = padded * 255 @ _TO_YCC.T - jnp.array([128.0, 0.0, 0.0])
+    ycc = matmul(padded * 255, _TO_YCC.T) - jnp.array([128.0, 0.0, 0.0])
     # All blocks of a row at once: a product with a block-diagonal matrix is faster than many small ones.
     down, across = (np.kron(np.eye(size // 8, dtype=np.float32), _DCT) for size in padded.shape[:2])
-    coefficients = jnp.einsum("uy,yxc,vx->cuv", down, ycc, across)
+    coefficients = einsum("uy,yxc,vx->cuv", down, ycc, across)
     percent = jnp.where(quality < 50, 5000 / jnp.maximum(quality, 1.0), 200 - 2 * quality)
     table = jnp.stack([_LUMINANCE, _CHROMINANCE, _CHROMINANCE]) * percent / 100
     step = jnp.tile(jnp.clip(jnp.round(table), 1.0, 255.0), (1, padded.shape[0] // 8, padded.shape[1] // 8))
     coefficients = jnp.round(coefficients / step) * step
-    ycc = jnp.einsum("uy,cuv,vx->yxc", down, coefficients, across)
-    rgb = (ycc + jnp.array([128.0, 0.0, 0.0])) @ np.linalg.inv(_TO_YCC).T.astype(np.float32) / 255
+    ycc = einsum("uy,cuv,vx->yxc", down, coefficients, across)
+    rgb = matmul(ycc + jnp.array([128.0, 0.0, 0.0]), np.linalg.inv(_TO_YCC).T.astype(np.float32)) / 255
     return jnp.clip(rgb, 0.0, 1.0)[:height, :width]
 
 

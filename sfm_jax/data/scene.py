@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sfm_jax.data.numbers import between, rows
+from sfm_jax.geometry.products import einsum
 from sfm_jax.morphable.default import Population
 from sfm_jax.morphable.model import MorphableModel
 
@@ -147,7 +148,7 @@ def _light(uniform, normal, exponential):
     colours = 1 + 0.12 * normal["tint"][:9].reshape(3, 3)
     sky = jnp.zeros(9).at[0].set(1 / 0.886227)[:, None] * colours[0]
     # A distant light from l shows a surface facing n as harmonics(n) . Y(l), nearly max(n.l, 0): Lambert in 9 numbers.
-    lamps = jnp.einsum("l,lk,lc->kc", weights[1:], basis, colours[1:]) * 1.6  # lamps are brighter than the sky
+    lamps = einsum("l,lk,lc->kc", weights[1:], basis, colours[1:]) * 1.6  # lamps are brighter than the sky
     return total * (weights[0] * sky + lamps)
 
 

@@ -13,6 +13,7 @@ from sfm_jax.data.crop import landmark_box
 from sfm_jax.data.scene import Conditions, Scene, Scenes
 from sfm_jax.data.wrinkles import WrinkledSkin
 from sfm_jax.geometry.camera import Perspective
+from sfm_jax.geometry.products import matmul
 from sfm_jax.geometry.rotation import rotation_from_euler
 from sfm_jax.morphable.default import Population
 from sfm_jax.morphable.model import MorphableModel
@@ -93,7 +94,7 @@ class SyntheticPhotos:
         image = damage.photograph(scene.damage, picture, c.damage)
         if c.grey:
             image = damage.black_and_white(jax.random.fold_in(scene.damage, 1), image, c.grey)
-        turned = model.landmarks(vertices) @ rotation.T
+        turned = matmul(model.landmarks(vertices), rotation.T)
         return {
             "image": image,
             "person": scene.label.astype(jnp.int32),
@@ -124,7 +125,7 @@ class SyntheticPhotos:
     def _camera(self, scene, vertices, rotation):
         """A perspective camera that shows the landmarks as a cropped photo would, and the landmarks in it [68, 2]."""
         points = self.model.landmarks(vertices)
-        offset = -rotation @ points.mean(0) - jnp.array([0.0, 0.0, 1.0]) * scene.distance
+        offset = -matmul(rotation, points.mean(0)) - jnp.array([0.0, 0.0, 1.0]) * scene.distance
         wide = Perspective(rotation, offset, jnp.ones(()), jnp.zeros(2))
         centre, side = landmark_box(wide.project(points)[:, :2])
         side = side * (1 + scene.zoom)
@@ -146,7 +147,7 @@ class SyntheticPhotos:
         def camera(yaw):
             rotation = rotation_from_euler(jnp.stack([yaw, jnp.zeros(()), jnp.zeros(())]))
             points = self.model.landmarks(mean)
-            offset = -rotation @ points.mean(0) - jnp.array([0.0, 0.0, 1.0]) * self.conditions.distance[0]
+            offset = -matmul(rotation, points.mean(0)) - jnp.array([0.0, 0.0, 1.0]) * self.conditions.distance[0]
             wide = Perspective(rotation, offset, jnp.ones(()), jnp.zeros(2))
             centre, side = landmark_box(wide.project(points)[:, :2])
             side = side * (1 - self.conditions.scale)

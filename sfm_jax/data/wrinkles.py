@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.spatial import cKDTree
 
+from sfm_jax.geometry.products import einsum
 from sfm_jax.morphable.model import MorphableModel
 from sfm_jax.render.dense import dense_mesh, dense_vertices
 from sfm_jax.render.relief import rounded_vertices
@@ -79,7 +80,7 @@ class Wrinkles:
         chosen = jax.random.randint(which, (len(DEPTHS),), 0, VARIANTS)
         strength = jax.random.uniform(how, (len(DEPTHS),), minval=0.2, maxval=1.0) * (0.35 + 0.65 * age)
         drawn = jnp.asarray(self._drawn)[jnp.arange(len(DEPTHS)), chosen].astype(jnp.float32)
-        return jnp.zeros(self._count).at[self._where].set(jnp.einsum("g,gv->v", strength, drawn))
+        return jnp.zeros(self._count).at[self._where].set(einsum("g,gv->v", strength, drawn))
 
 
 def _unrolled(mean: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

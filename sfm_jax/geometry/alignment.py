@@ -1,10 +1,10 @@
 """Rigid and similarity alignment of corresponding points in closed form."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sfm_jax.array_types import AnyArray, Number, Points
+from sfm_jax.geometry.products import matmul
 
 
 def procrustes(
@@ -31,25 +31,21 @@ def procrustes(
     weights = (weights / jnp.sum(weights))[:, None]
     source_mean, target_mean = jnp.sum(weights * source, 0), jnp.sum(weights * target, 0)
     centred = source - source_mean
-    covariance = _dot((target - target_mean).T, weights * centred)
+    covariance = matmul((target - target_mean).T, weights * centred)
 
     u, singular, vt = jnp.linalg.svd(covariance)
     mirrored = jnp.linalg.det(u) * jnp.linalg.det(vt) < 0
     signs = jnp.where(mirrored, jnp.array([1.0, 1.0, -1.0], u.dtype), jnp.ones(3, u.dtype))
-    rotation = _dot(u * signs, vt)
+    rotation = matmul(u * signs, vt)
 
     variance = jnp.sum(weights * centred**2)
     factor = jnp.sum(singular * signs) / jnp.where(variance > 0, variance, 1.0) if scale else jnp.ones((), u.dtype)
-    return rotation, target_mean - factor * _dot(rotation, source_mean), factor
+    return rotation, target_mean - factor * matmul(rotation, source_mean), factor
 
 
 def apply_similarity(
     points: Points, rotation: Float[AnyArray, "3 3"], translation: Float[AnyArray, "3"], scale: Number = 1.0
 ) -> Float[Array, "*batch 3"]:
     """scale * rotation @ point + translation for points [..., 3]."""
-    return scale * _dot(points, rotation.T) + translation
+    return scale * matmul(points, rotation.T) + translation
 
-
-def _dot(a: Float[AnyArray, "*batch n"], b: Float[AnyArray, "..."]) -> Float[Array, "..."]:
-    # Accelerators multiply float32 in reduced precision by default: 1e-3 of a face is 0.2 mm.
-    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sfm_jax.array_types import AnyArray, Number, Numbers, Points, Rotation
+from sfm_jax.geometry.products import matmul
 from sfm_jax.geometry.vector import normalise, safe_norm
 
 BEHIND = -1e30  # nearness of a point that is not in front of a perspective camera: its triangles are not drawn
@@ -23,7 +24,7 @@ def to_camera(
     vertices: Points, rotation: Float[AnyArray, "3 3"], translation: Float[AnyArray, "3"]
 ) -> Float[Array, "*batch 3"]:
     """rotation [3, 3] @ vertex + translation [3] for vertices [..., V, 3]."""
-    return jnp.matmul(vertices, rotation.T, precision=jax.lax.Precision.HIGHEST) + translation
+    return matmul(vertices, rotation.T) + translation
 
 
 def orthographic(points: Points, scale: Number, centre: Float[AnyArray, "2"]) -> Float[Array, "*batch 3"]:

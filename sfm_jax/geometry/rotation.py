@@ -6,14 +6,12 @@ towards -x. All functions take leading batch dimensions and have finite gradient
 gimbal lock included.
 """
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sfm_jax.array_types import AnyArray, Rotation
+from sfm_jax.geometry.products import matmul
 from sfm_jax.geometry.vector import cross, normalise, safe_norm
-
-_HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def rotation_from_6d(six: Float[AnyArray, "*batch 6"]) -> Float[Array, "*batch 3 3"]:
@@ -92,7 +90,7 @@ def rotation_to_axis_angle(rotation: Rotation) -> Float[Array, "*batch 3"]:
 
 def rotation_angle(first: Rotation, second: Rotation) -> Float[Array, "*batch"]:
     """Degrees [...] in [0, 180] between two rotations [..., 3, 3]; the gradient at equality is zero, not NaN."""
-    relative = jnp.matmul(first, jnp.swapaxes(second, -1, -2), precision=_HIGHEST)
+    relative = matmul(first, jnp.swapaxes(second, -1, -2))
     return jnp.rad2deg(safe_norm(rotation_to_axis_angle(relative)))
 
 

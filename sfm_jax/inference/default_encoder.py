@@ -11,13 +11,13 @@ import json
 import os
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from sfm_jax.array_types import AnyArray, Number
+from sfm_jax.geometry.products import einsum
 from sfm_jax.inference.face import FaceCodes, crop_frame
 from sfm_jax.inference.identity_space import StartBasis, start_basis
 from sfm_jax.inference.packed import read_packed, unpacked_tree
@@ -87,8 +87,7 @@ def reframed(
     """Batched codes whose camera is relative to a crop frame (middle, side in mm) -> relative to the model's."""
     *pivot, side = frame
     own_pivot, own_side = crop_frame(model)
-    moved = jnp.einsum("...ij,j->...i", codes.rotation[..., :2, :], own_pivot - np.asarray(pivot),
-                       precision=jax.lax.Precision.HIGHEST)
+    moved = einsum("...ij,j->...i", codes.rotation[..., :2, :], own_pivot - np.asarray(pivot))
     shift = jnp.exp(codes.log_scale)[..., None] / side * moved * jnp.array([1.0, -1.0])  # image points have y down
     return codes._replace(log_scale=codes.log_scale + np.log(own_side / side), shift=codes.shift + shift)
 

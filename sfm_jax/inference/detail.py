@@ -20,6 +20,7 @@ from sfm_jax.array_types import AnyArray, Points
 from sfm_jax.data.damage import to_linear, to_srgb
 from sfm_jax.geometry.camera import Camera
 from sfm_jax.geometry.mesh import vertex_normals
+from sfm_jax.geometry.products import einsum, matmul
 from sfm_jax.geometry.vector import cross, safe_norm
 from sfm_jax.inference.face import Face
 from sfm_jax.inference.face_renderer import capacities, shown_weights
@@ -124,10 +125,10 @@ class DetailSpace:
         terms = albedo * harmonics(_turned(base, base.normals[:count]))  # [3, N, 9], each channel by itself
 
         def closer(light, _):
-            lit = jnp.matmul(terms, light.T[..., None], precision=jax.lax.Precision.HIGHEST)[..., 0].T
+            lit = matmul(terms, light.T[..., None])[..., 0].T
             weight = chosen / jnp.maximum(safe_norm(lit - shown), LEAST_ERROR)
             weighted = jnp.swapaxes(terms, 1, 2) * (weight / jnp.maximum(jnp.sum(weight), 1e-6))
-            square, right = (jnp.matmul(weighted, other, precision=jax.lax.Precision.HIGHEST)
+            square, right = (matmul(weighted, other)
                              for other in (terms, shown.T[..., None]))
             return jnp.linalg.solve(square + FAITH * jnp.eye(9), right + held)[..., 0].T, None
 
@@ -149,7 +150,7 @@ class DetailSpace:
         """A displacement [..., U, U] mm of what a network says: less what is broad, and masked."""
         if self._blur is None:
             return raw * self.mask
-        broad = jnp.einsum("ij,...jk,lk->...il", self._blur, raw * self._free, self._blur) / self._share
+        broad = einsum("ij,...jk,lk->...il", self._blur, raw * self._free, self._blur) / self._share
         return (raw - broad) * self.mask
 
     def displaced(self, base: DenseFace, displacement: Float[AnyArray, "U U"]) -> Float[Array, "V 3"]:
@@ -199,13 +200,13 @@ def least_rise(difference: Points, along_u: Points, along_v: Points) -> Float[Ar
 
 def shade(base: DenseFace, normals: Float[AnyArray, "V 3"]) -> Float[Array, "V 3"]:
     """Linear RGB [V', 3] of the dense face's vertices with normals [V', 3] in the model's axes."""
-    lit = jnp.matmul(harmonics(_turned(base, normals)), base.light, precision=jax.lax.Precision.HIGHEST)
+    lit = matmul(harmonics(_turned(base, normals)), base.light)
     return base.albedo * lit
 
 
 def _turned(base, directions):
     """Directions [..., 3] in the camera's axes."""
-    return jnp.matmul(directions, base.camera.rotation.T, precision=jax.lax.Precision.HIGHEST)
+    return matmul(directions, base.camera.rotation.T)
 
 
 def _region(model, name):

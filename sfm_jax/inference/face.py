@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from sfm_jax.array_types import AnyArray, Numbers, Rotation
 from sfm_jax.data.crop import landmark_box
 from sfm_jax.geometry.camera import Orthographic
+from sfm_jax.geometry.products import einsum
 from sfm_jax.morphable.model import MorphableModel, linear_shape
 from sfm_jax.render import SphericalHarmonics
 
@@ -75,7 +76,7 @@ def view(
     """The camera of crops of `size` pixels that see a face turned by rotation [..., 3, 3], of the crop's size times
     exp(log_scale [...]), shift [..., 2] shares of the crop's side off its middle."""
     pivot, side = crop_frame(model)
-    translation = -jnp.einsum("...ij,j->...i", rotation, pivot)
+    translation = -einsum("...ij,j->...i", rotation, pivot)
     return Orthographic(rotation, translation, size / side * jnp.exp(log_scale),
                         size * (0.5 + shift) * jnp.ones(2))
 

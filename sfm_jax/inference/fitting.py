@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from sfm_jax.array_types import AnyArray, Number, Numbers
 from sfm_jax.geometry.mesh import vertex_normals
+from sfm_jax.geometry.products import einsum, matmul
 from sfm_jax.geometry.rotation import rotation_from_axis_angle
 from sfm_jax.geometry.vector import cross, normalise
 from sfm_jax.inference.face import crop_frame
@@ -25,7 +26,6 @@ from sfm_jax.inference.surface_points import SurfacePoints
 from sfm_jax.morphable.model import MorphableModel
 
 CAMERA = 6  # numbers of a frame's camera: rotation (3), log scale, shift (2)
-_HIGHEST = jax.lax.Precision.HIGHEST
 _LEAST_DAMPING, _MOST_DAMPING = 1e-6, 1e6
 
 
@@ -43,9 +43,8 @@ class PointModel:
         self, identity: Float[AnyArray, "*#batch k"], expression: Float[AnyArray, "*#batch e"]
     ) -> Float[Array, "*batch P 3"]:
         """Points [..., P, 3] of codes [..., K] and [..., E]."""
-        dot = jnp.einsum
-        return (self.mean + dot("...k,kpx->...px", identity, self.identity, precision=_HIGHEST)
-                + dot("...e,epx->...px", expression, self.expression, precision=_HIGHEST))
+        return (self.mean + einsum("...k,kpx->...px", identity, self.identity)
+                + einsum("...e,epx->...px", expression, self.expression))
 
 
 class Prior(NamedTuple):
@@ -125,17 +124,17 @@ def affine_pose(
     """rotation [3, 3], log_scale [], shift [2] of points [P, 3] seen at [P, 2]: the affine camera of least squares, and
     the nearest weak perspective one. Exact for one that is; finite, and no more, of points that do not tell."""
     total = jnp.maximum(jnp.sum(weights), 1e-9)
-    middle, seen = (weights @ points / total, weights @ observed / total)
+    middle, seen = (matmul(weights, points) / total, matmul(weights, observed) / total)
     centred = (points - middle) * weights[:, None]
-    square = jnp.matmul(centred.T, points - middle, precision=_HIGHEST)
+    square = matmul(centred.T, points - middle)
     square = square + (1e-6 * jnp.trace(square) + 1e-12) * jnp.eye(3)
-    rows = jnp.linalg.solve(square, jnp.matmul(centred.T, observed - seen, precision=_HIGHEST)).T
+    rows = jnp.linalg.solve(square, matmul(centred.T, observed - seen)).T
     rows = rows * jnp.array([[1.0], [-1.0]])  # the image's y points down
     u, singular, vt = jnp.linalg.svd(rows, full_matrices=False)
-    across = jnp.matmul(u, vt, precision=_HIGHEST)
+    across = matmul(u, vt)
     rotation = jnp.concatenate([across, cross(across[0], across[1])[None]])
     scale = jnp.maximum(jnp.mean(singular), 1e-6)
-    place = scale * jnp.matmul(across, middle, precision=_HIGHEST) * jnp.array([1.0, -1.0])
+    place = scale * matmul(across, middle) * jnp.array([1.0, -1.0])
     return rotation, jnp.log(scale), seen - 0.5 - place
 
 
@@ -235,7 +234,7 @@ class _Problem(NamedTuple):
         residual = (residual * root[..., 0]).reshape(frames, -1)
 
         def product(a, b):
-            return jnp.einsum("fni,fnj->fij", a, b, precision=_HIGHEST)
+            return einsum("fni,fnj->fij", a, b)
 
         precision = jnp.broadcast_to(prior.expression_deviation, state.expression.shape[-1:]) ** -2.0
         pull = precision * (state.expression - prior.expression)
@@ -257,13 +256,13 @@ class _Problem(NamedTuple):
                + precision * (state.identity - prior.identity))
         # Of every frame's own numbers: the best ones for any identity.
         solved = _solve(h_ll, jnp.concatenate([jnp.swapaxes(h_cl, 1, 2), g_l[..., None]], -1))
-        reduced = h_cc - jnp.einsum("fcl,fld->cd", h_cl, solved[..., :-1], precision=_HIGHEST)
-        right = g_c - jnp.einsum("fcl,fl->c", h_cl, solved[..., -1], precision=_HIGHEST)
+        reduced = h_cc - einsum("fcl,fld->cd", h_cl, solved[..., :-1])
+        right = g_c - einsum("fcl,fl->c", h_cl, solved[..., -1])
         move = -_solve(reduced, right[:, None])[:, 0]
-        own = -solved[..., -1] - jnp.einsum("flc,c->fl", solved[..., :-1], move, precision=_HIGHEST)
+        own = -solved[..., -1] - einsum("flc,c->fl", solved[..., :-1], move)
         turn = rotation_from_axis_angle(own[:, :3])
         return _State(state.identity + move, jnp.clip(state.expression + own[:, CAMERA:], prior.low, prior.high),
-                      jnp.matmul(turn, state.rotation, precision=_HIGHEST), state.log_scale + own[:, 3],
+                      matmul(turn, state.rotation), state.log_scale + own[:, 3],
                       state.shift + own[:, 4:CAMERA])
 
     def visible(self, state: _State) -> jax.Array:
@@ -271,7 +270,7 @@ class _Problem(NamedTuple):
         if self.settings.hidden >= 1:
             return jnp.ones(self.weights.shape)
         hidden = self.settings.hidden
-        facing = jnp.einsum("px,fx->fp", self.model.normals, state.rotation[:, 2], precision=_HIGHEST)
+        facing = einsum("px,fx->fp", self.model.normals, state.rotation[:, 2])
         seen = jnp.where((self.model.normals == 0).all(-1), 1.0, jnp.clip(facing / 0.3, 0, 1))
         return hidden + (1 - hidden) * seen
 
@@ -285,7 +284,7 @@ class _Problem(NamedTuple):
 def _project(model, state):
     """Places [F, P, 2] from the crop's middle; those without the shift; points in the camera's axes [F, P, 3]."""
     points = model(state.identity, state.expression)
-    turned = jnp.einsum("fij,fpj->fpi", state.rotation, points, precision=_HIGHEST)
+    turned = einsum("fij,fpj->fpi", state.rotation, points)
     image = jnp.exp(state.log_scale)[:, None, None] * turned[..., :2] * jnp.array([1.0, -1.0])
     return image + state.shift[:, None], image, turned
 
@@ -301,7 +300,7 @@ def _jacobians(model, state, image, turned):
     across = scale[..., None] * state.rotation[:, :2] * jnp.array([[1.0], [-1.0]])
 
     def seen(basis):
-        return jnp.einsum("fij,kpj->fpik", across, basis, precision=_HIGHEST)
+        return einsum("fij,kpj->fpik", across, basis)
 
     own = jnp.concatenate([rotation, image[..., None], shift, seen(model.expression)], -1)
     return own, seen(model.identity)

@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from sfm_jax.array_types import AnyArray
 from sfm_jax.data.damage import to_linear, to_srgb
+from sfm_jax.geometry.products import matmul
 from sfm_jax.geometry.rotation import rotation_from_axis_angle
 from sfm_jax.inference.face import FaceCodes, FaceDecoder
 from sfm_jax.inference.face_renderer import FaceRenderer
@@ -122,7 +123,7 @@ class PhotoFitter:
 
 def changed(codes: FaceCodes, change: _Change, bounds: tuple[float, float]) -> FaceCodes:
     """The codes with the change; expressions stay within their bounds."""
-    rotation = jnp.matmul(rotation_from_axis_angle(change.turn), codes.rotation, precision=jax.lax.Precision.HIGHEST)
+    rotation = matmul(rotation_from_axis_angle(change.turn), codes.rotation)
     return FaceCodes(codes.identity + change.identity, jnp.clip(codes.expression + change.expression, *bounds),
                      codes.albedo + change.albedo, rotation, codes.log_scale + change.log_scale,
                      codes.shift + change.shift, codes.light + change.light)

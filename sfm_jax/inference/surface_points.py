@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from sfm_jax.array_types import AnyArray
+from sfm_jax.geometry.products import einsum
 from sfm_jax.inference.face_points import POINTS
 
 ASSET = Path(__file__).parent.parent / "assets" / "face_points.npz"
@@ -31,7 +32,7 @@ class SurfacePoints:
 
     def __call__(self, vertices: Float[AnyArray, "*batch V C"]) -> Float[Array, "*batch P C"]:
         """The points [..., P, 3] on a face of vertices [..., V, 3]; or [..., P, C] of any values at its vertices."""
-        return jnp.einsum("pk,...pkc->...pc", self.barycentric, vertices[..., self.corners, :])
+        return einsum("pk,...pkc->...pc", self.barycentric, vertices[..., self.corners, :])
 
 
 @functools.cache

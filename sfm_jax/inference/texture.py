@@ -10,6 +10,7 @@ from sfm_jax.data.crop import crop_image, shown_part
 from sfm_jax.data.damage import to_linear, to_srgb
 from sfm_jax.geometry.camera import Orthographic
 from sfm_jax.geometry.mesh import vertex_normals
+from sfm_jax.geometry.products import matmul
 from sfm_jax.inference.face_renderer import shown_weights
 from sfm_jax.inference.reconstruction import Reconstruction
 from sfm_jax.morphable.model import MorphableModel
@@ -59,8 +60,8 @@ class Texturer:
         ids = visibility(camera.project(vertices), self.model.topology.triangles, size, cull=True)
         known = jnp.concatenate([to_linear(crop), inside[..., None]], -1)
         seen = unwrap(known, vertices, camera, self._layout, ids.triangle, least_cosine=LEAST_COSINE)
-        normals = vertex_normals(vertices, self.model.topology.triangles) @ camera.rotation.T
-        lit = albedo * jnp.maximum(harmonics(normals) @ SphericalHarmonics(light).coefficients, 0.05)
+        normals = matmul(vertex_normals(vertices, self.model.topology.triangles), camera.rotation.T)
+        lit = albedo * jnp.maximum(matmul(harmonics(normals), SphericalHarmonics(light).coefficients), 0.05)
         skin = jnp.asarray(shown_weights(self.model))[:, None]
         maps = vertices_to_map(jnp.concatenate([lit, skin], 1), self._layout)
         visible = seen.visible & (seen.colour[..., 3] > 0.99) & (maps[..., 3] > 0.5)

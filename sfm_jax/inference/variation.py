@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sfm_jax.geometry.products import matmul
 from sfm_jax.inference.face import FaceCodes
 
 
@@ -20,7 +20,7 @@ class Variation(NamedTuple):
 
 def variation(a: FaceCodes, b: FaceCodes) -> Variation:
     """What leads from a's expression and pose to b's."""
-    return Variation(b.expression - a.expression, _product(b.rotation, _transpose(a.rotation)),
+    return Variation(b.expression - a.expression, matmul(b.rotation, _transpose(a.rotation)),
                      b.log_scale - a.log_scale, b.shift - a.shift)
 
 
@@ -36,12 +36,9 @@ def vary_expression(codes: FaceCodes, change: Variation) -> FaceCodes:
 
 def vary_pose(codes: FaceCodes, change: Variation) -> FaceCodes:
     """The face with the change of pose put into it: turn, size and place in the crop; all else as it was."""
-    return codes._replace(rotation=_product(change.turn, codes.rotation), log_scale=codes.log_scale + change.log_scale,
+    return codes._replace(rotation=matmul(change.turn, codes.rotation), log_scale=codes.log_scale + change.log_scale,
                           shift=codes.shift + change.shift)
 
-
-def _product(a, b):
-    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 def _transpose(a):

@@ -6,13 +6,14 @@ from jaxtyping import Array, Bool, Float, Int
 
 from sfm_jax.array_types import AnyArray
 from sfm_jax.geometry import sphere
+from sfm_jax.geometry.products import matmul
 
 
 def cosine_logits(
     embeddings: Float[AnyArray, "*batch d"], class_weights: Float[AnyArray, "C d"]
 ) -> Float[Array, "*batch C"]:
     """cos(theta) [..., C] between embeddings [..., d] and class weights [C, d]; both are normalised here."""
-    return sphere.normalise(embeddings) @ sphere.normalise(class_weights).T
+    return matmul(sphere.normalise(embeddings), sphere.normalise(class_weights).T)
 
 
 def angular_margin(
@@ -84,7 +85,7 @@ def split_margin_cross_entropy(
     everyone = jax.lax.all_gather(sphere.normalise(embeddings), axis_name, tiled=True)
     everyone_labels = jax.lax.all_gather(labels, axis_name, tiled=True)
     own = len(class_rows) * device + jnp.arange(len(class_rows))
-    cosine = everyone @ sphere.normalise(class_rows).T
+    cosine = matmul(everyone, sphere.normalise(class_rows).T)
     is_target = own == everyone_labels[:, None]
     column = jnp.clip(everyone_labels - own[0], 0, len(own) - 1)
     margined = angular_margin(jnp.take_along_axis(cosine, column[:, None], axis=1), m1, m2, m3)

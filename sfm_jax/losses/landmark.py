@@ -1,11 +1,11 @@
 """The landmark loss: where the 68 points of iBUG's order should be in the picture."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from sfm_jax.array_types import AnyArray, Number
+from sfm_jax.geometry.products import einsum
 from sfm_jax.geometry.vector import safe_norm
 
 
@@ -59,7 +59,7 @@ def sample(maps: Float[AnyArray, "B h w"], points: Float[AnyArray, "B N 2"]) -> 
     """
     height, width = maps.shape[1:]
     across, down = _hats(points[..., 0], width), _hats(points[..., 1], height)
-    return jnp.einsum("bnh,bhw,bnw->bn", down, maps, across, precision=jax.lax.Precision.HIGHEST)
+    return einsum("bnh,bhw,bnw->bn", down, maps, across)
 
 
 def _hats(share, size):

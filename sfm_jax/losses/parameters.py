@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sfm_jax.array_types import AnyArray
+from sfm_jax.geometry.products import einsum
 from sfm_jax.geometry.vector import safe_norm
 
 
@@ -28,7 +29,7 @@ def projection_effects(
     """Root mean square of how far points move in the picture [B, P] px for a unit of parameters that move them by
     columns [P, N, 3] or [B, P, N, 3] mm, under rotations [B, 3, 3] and scales [B] px per mm."""
     columns = jnp.broadcast_to(columns, (len(rotation), *columns.shape[-3:]))
-    seen = jnp.einsum("brk,bpnk->bpnr", rotation[:, :2], columns, precision=jax.lax.Precision.HIGHEST)
+    seen = einsum("brk,bpnk->bpnr", rotation[:, :2], columns)
     flat = seen.reshape(*seen.shape[:2], 2 * seen.shape[2])
     return scale[:, None] * safe_norm(flat) / seen.shape[2]**0.5
 

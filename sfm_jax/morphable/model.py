@@ -14,7 +14,6 @@ import math
 import os
 
 import flax.struct
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -22,6 +21,7 @@ from jaxtyping import Array, Float, Int
 from sfm_jax.array_files import integers, numbers, one_line, read_npz, texts
 from sfm_jax.array_types import AnyArray, Vertices
 from sfm_jax.atomic_files import atomic_write
+from sfm_jax.geometry.products import matmul
 from sfm_jax.geometry.static import StaticArrays
 
 FORMAT = "sfm-jax model 1"
@@ -140,7 +140,7 @@ def _combine(code, basis):
     count, size = code.shape[-1], basis.shape[1:]
     if count > basis.shape[0]:
         raise ValueError(f"code: has {count} numbers, the basis has {basis.shape[0]} components")
-    flat = jnp.dot(code, basis[:count].reshape(count, math.prod(size)), precision=jax.lax.Precision.HIGHEST)
+    flat = matmul(code, basis[:count].reshape(count, math.prod(size)))
     return flat.reshape(code.shape[:-1] + size)
 
 

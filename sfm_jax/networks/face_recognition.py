@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from sfm_jax.array_types import AnyArray
+from sfm_jax.geometry.products import matmul
 
 ASSET = Path(__file__).parent.parent / "assets" / "face_recognition.npz"
 SIZE = 150  # pixels
@@ -79,7 +80,7 @@ def face_features(params: FaceRecognition, images: Float[AnyArray, "B S S 3"]) -
     if images.shape[1:] != (SIZE, SIZE, 3):
         raise ValueError(f"face_features: found images {images.shape}, expected [B, {SIZE}, {SIZE}, 3]")
     last = feature_maps(params, images)[-1]
-    return jnp.dot(jnp.mean(last, (1, 2)), params.embedding, precision=jax.lax.Precision.HIGHEST)
+    return matmul(jnp.mean(last, (1, 2)), params.embedding)
 
 
 def feature_maps(params: FaceRecognition, images: Float[AnyArray, "B S S 3"]) -> list[Float[Array, "B _ _ _"]]:
@@ -135,7 +136,7 @@ def _similarity(source, target):
     centre, mean = jnp.mean(source, 0), jnp.mean(target, 1)
     (p, q), moved = (source - centre).T, target - mean[:, None]
     u, v = moved[..., 0], moved[..., 1]
-    scale = jnp.stack([u @ p + v @ q, v @ p - u @ q], -1) / jnp.sum(p * p + q * q)
+    scale = jnp.stack([matmul(u, p) + matmul(v, q), matmul(v, p) - matmul(u, q)], -1) / jnp.sum(p * p + q * q)
     turned = jnp.stack([scale[:, 0] * centre[0] - scale[:, 1] * centre[1],
                         scale[:, 1] * centre[0] + scale[:, 0] * centre[1]], -1)
     return scale, mean - turned

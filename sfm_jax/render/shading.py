@@ -6,11 +6,11 @@ when the head turns.
 """
 
 import flax.struct
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sfm_jax.array_types import AnyArray, Number, Numbers, Points
+from sfm_jax.geometry.products import matmul
 from sfm_jax.geometry.vector import normalise
 
 # Lambert's cosine in each band (pi, 2 pi / 3, pi / 4) times the normalisation of the real spherical harmonics:
@@ -45,7 +45,7 @@ class SphericalHarmonics:
         self, albedo: Points, normals: Points, positions: Points | None, eye: Points | None
     ) -> Float[Array, "*batch 3"]:
         """albedo * (harmonics(n) . coefficients) [..., 3]; not clipped, so that gradients live in the dark too."""
-        return albedo * jnp.matmul(harmonics(normals), self.coefficients, precision=jax.lax.Precision.HIGHEST)
+        return albedo * matmul(harmonics(normals), self.coefficients)
 
 
 @flax.struct.dataclass

@@ -19,6 +19,7 @@ from scipy.spatial import cKDTree
 from sfm_jax.array_types import AnyArray, Triangles
 from sfm_jax.geometry.camera import Camera, to_camera
 from sfm_jax.geometry.mesh import vertex_normals
+from sfm_jax.geometry.products import matmul
 from sfm_jax.geometry.static import StaticArrays
 from sfm_jax.render.coverage import FAR, signed_area, take
 from sfm_jax.render.interpolate import interpolate
@@ -164,7 +165,7 @@ def displace(
     else:
         positions = to_camera(vertices, camera.rotation, camera.translation)
         towards = camera.towards_eye(positions)
-        direction = jnp.matmul(towards, camera.rotation, precision=jax.lax.Precision.HIGHEST)
+        direction = matmul(towards, camera.rotation)
     return vertices + offsets[..., None] * direction
 
 

@@ -11,6 +11,7 @@ from sfm_jax.data.crop import within_edges
 from sfm_jax.data.mixture import Mixture, SyntheticPart
 from sfm_jax.geometry.adjacency import face_table, neighbour_table
 from sfm_jax.geometry.mesh import triangle_normals, vertex_normals
+from sfm_jax.geometry.products import matmul
 from sfm_jax.geometry.vector import normalise
 from sfm_jax.inference.default_encoder import load_default_encoder
 from sfm_jax.inference.detail import DenseFace
@@ -120,7 +121,7 @@ class Detail:
         "displacement" is of what the network says, broad parts included: where nothing holds these, they grow to the
         limit, beyond which nothing is learned any more.
         """
-        moved = (vertices - base.vertices) @ base.camera.rotation[2]
+        moved = matmul(vertices - base.vertices, base.camera.rotation[2])
         tilted = normals - base.normals
         free = (jnp.asarray(self.space.mask) > 0).astype(jnp.float32)
         everywhere = jnp.ones(())

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sfm_jax.geometry.products import einsum
 from sfm_jax.inference.detail import NOSE_TIP
 from sfm_jax.inference.detail_encoder import Detailed
 from sfm_jax.losses.image import colour_distance, masked_image_mean
@@ -104,7 +105,7 @@ def _relief(distance, valid, deviation):
     kernel = jnp.exp(-0.5 * (away / deviation) ** 2)
 
     def blurred(values):
-        return jnp.einsum("bij,bjk,blk->bil", kernel, values, kernel)
+        return einsum("bij,bjk,blk->bil", kernel, values, kernel)
 
     return jnp.where(valid > 0, distance - blurred(distance * valid) / jnp.maximum(blurred(valid), 1e-6), 0.0)
 

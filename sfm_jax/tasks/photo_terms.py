@@ -11,6 +11,7 @@ from sfm_jax.data.crop import within_edges
 from sfm_jax.data.damage import to_linear, to_srgb
 from sfm_jax.geometry.adjacency import neighbour_table
 from sfm_jax.geometry.mesh import vertex_normals
+from sfm_jax.geometry.products import einsum
 from sfm_jax.inference.face import Face, FaceDecoder
 from sfm_jax.inference.face_renderer import FaceRenderer
 from sfm_jax.inference.identity_space import StartBasis
@@ -88,8 +89,8 @@ class Terms:
             """Of the 17 points of the jaw; hidden is what faces away."""
             lines = self.model.topology.contour_lines
             normals = vertex_normals(face.vertices, self.model.topology.triangles)
-            facing = jnp.einsum("bvk,bk->bv", normals[:, self.model.topology.landmarks[:17]],
-                                prediction.codes.rotation[:, 2])
+            facing = einsum("bvk,bk->bv", normals[:, self.model.topology.landmarks[:17]],
+                            prediction.codes.rotation[:, 2])
             project = jax.vmap(lambda camera, points: camera.project(points)[..., :2])
             places = project(face.camera, face.vertices[:, lines.reshape(-1)]).reshape(len(facing), *lines.shape, 2)
             error = landmark.contour_distance(face.landmarks[:, :17] / size, places / size,

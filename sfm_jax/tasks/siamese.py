@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sfm_jax.geometry.products import einsum, matmul
 from sfm_jax.geometry.rotation import rotation_to_axis_angle
 from sfm_jax.inference.face import crop_frame
 from sfm_jax.inference.photo_encoder import Prediction
@@ -82,13 +83,13 @@ class Siamese(PhotoModel):
         identity = np.asarray(self.model.identity_basis)[:, self.points]
         expression = np.asarray(self.model.expression_basis)[:, self.points]
         rotation = record["rotation"]
-        face = (self.model.mean[self.points] + jnp.tensordot(record["identity"], identity, 1)
-                + jnp.tensordot(record["expression"], expression, 1))
-        posed = jnp.einsum("brk,bnk->bnr", rotation, face - self.pivot, precision=jax.lax.Precision.HIGHEST)
+        face = (self.model.mean[self.points] + einsum("bk,knx->bnx", record["identity"], identity)
+                + einsum("be,enx->bnx", record["expression"], expression))
+        posed = einsum("brk,bnk->bnr", rotation, face - self.pivot)
         log_scale, shift = self._true_camera(record)
         scale = jnp.exp(log_scale) / self.side
         eye = jnp.broadcast_to(jnp.eye(3), rotation.shape)
-        turn = rotation_to_axis_angle(jnp.matmul(codes.rotation, jnp.swapaxes(rotation, -1, -2)))
+        turn = rotation_to_axis_angle(matmul(codes.rotation, jnp.swapaxes(rotation, -1, -2)))
         differences = [codes.identity[:, :self.labelled] - record["identity"][:, :self.labelled],
                        codes.expression - record["expression"], turn, (codes.log_scale - log_scale)[:, None],
                        codes.shift - shift]
@@ -104,7 +105,7 @@ class Siamese(PhotoModel):
         """The log scale [B] and shift [B, 2] with which the true landmarks in space best meet those in the photo."""
         vertices = jax.vmap(self.model.decode)(record["identity"], record["expression"])
         points = self.model.landmarks(vertices) - self.pivot
-        posed = jnp.einsum("brk,bnk->bnr", record["rotation"][:, :2], points, precision=jax.lax.Precision.HIGHEST)
+        posed = einsum("brk,bnk->bnr", record["rotation"][:, :2], points)
         scale, shift = parameters.fit_scale_and_shift(posed * jnp.array([1.0, -1.0]),
                                                       record["landmarks"] / self.config.image_size)
         return jnp.log(jnp.maximum(scale * self.side, 1e-3)), shift - 0.5

@@ -20,6 +20,7 @@ from sfm_jax.data.pipeline import batches
 from sfm_jax.data.scans import Capture, FolderScans, PopulationScans, ScanSource, find_people
 from sfm_jax.geometry import sphere
 from sfm_jax.geometry.adjacency import neighbour_table
+from sfm_jax.geometry.products import matmul
 from sfm_jax.inference.identity_space import check_sphere, code_and_direction
 from sfm_jax.losses import basis as basis_losses
 from sfm_jax.losses import distribution, identity, surface
@@ -101,7 +102,7 @@ class SphereBasis:
     @jax.named_scope("network")
     def encode(self, params: dict, state: dict, vertices: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Scans [B, V, 3] -> (code [B, d] for the decoder, direction z [B, d] on the sphere, expression [B, E])."""
-        features = (vertices.reshape(vertices.shape[0], -1) - state["mean"]) @ state["basis"]
+        features = matmul(vertices.reshape(vertices.shape[0], -1) - state["mean"], state["basis"])
         raw, expression = self.encoder.apply({"params": params["encoder"]}, features)
         return *code_and_direction(raw, self.config.sphere), expression
 

@@ -54,7 +54,7 @@ def test_a_turned_copy_shares_all_but_its_pose_with_the_photo(source):
     photos = jax.device_get(records({"all": {"id": np.array([3, 8], np.int32)}}))
     copy = jax.device_get(records({"all": {"id": np.array([3, 8], np.int32), "scene": np.array([3, 3], np.int32)}}))
     for name in FIELDS:  # a photo in its own scene is itself
-        np.testing.assert_allclose(copy[name][0], photos[name][0], atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(copy[name][0], photos[name][0], rtol=1e-6, atol=1e-6, err_msg=name)
     for name in ("person", "identity", "expression"):
         np.testing.assert_array_equal(copy[name][1], photos[name][0], err_msg=name)
     np.testing.assert_allclose(copy["rotation"][1], photos["rotation"][1], atol=1e-6)
