@@ -66,6 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         jax.config.update("jax_num_cpu_devices", config.get("cpu_devices", 1))
     try:
         distributed.initialise(_COORDINATOR.value, _COUNT.value, _INDEX.value)
+        distributed.check_joined()
         loop.check_numbers(config)
         task = create_task(config)
         workdir = open_workdir(workdir, config, free_keys=_FREE_KEYS)

@@ -61,5 +61,5 @@ def train(settings, executor_name, steps):
     current, history = executor.place(fresh), []
     for step in range(steps):
         current, metrics = executor.step(current, executor.shard(batches[step]))
-        history.append(executor.metrics(metrics))
+        history += executor.metrics([metrics])
     return whole(executor.saved(current)).params, history

@@ -61,7 +61,7 @@ def measure(size: int, coarse: str) -> dict:
         state, metrics = executor.step(state, executor.shard(dataset[step]))
         jax.block_until_ready(metrics)
         times.append(time.perf_counter() - begin)
-    assert executor.metrics(metrics)["overflow"] == 0
+    assert executor.metrics([metrics])[0]["overflow"] == 0
     return {"vertices": task.space.dense.vertex_count, "step": statistics.median(times[1:]), "compile": times[0],
             "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}
 

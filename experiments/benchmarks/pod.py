@@ -108,7 +108,7 @@ def input_rate(size=224, copies=200):
             shutil.copy(PHOTO, folder / "photos" / f"{number % 10}" / f"{number}.jpg")
         build_shards(open_photos(f"folder:{folder / 'photos'}"), folder / "shards")
         stored = sum(file.stat().st_size for file in (folder / "shards").rglob("*") if file.is_file())
-        photos = Photos(open_photos(f"shards:{folder / 'shards'}"), (64, 52), size)
+        photos = Photos(open_photos(f"shards:{folder / 'shards'}"), (64, 52), size, threads=1)
         photos.load(np.arange(8))
         begin = time.perf_counter()
         photos.load(np.arange(copies))

@@ -94,5 +94,5 @@ def photograph(key: jax.Array, linear: jax.Array, strength: float = 1.0) -> jax.
 
 def black_and_white(key: jax.Array, photo: jax.Array, probability: float) -> jax.Array:
     """A photo [H, W, 3], or its luma (ITU-R BT.601) in all three channels."""
-    luma = jnp.broadcast_to((photo @ _TO_YCC[0])[..., None], photo.shape)
+    luma = jnp.broadcast_to(matmul(photo, _TO_YCC[0])[..., None], photo.shape)
     return jnp.where(jax.random.bernoulli(key, probability), luma, photo)

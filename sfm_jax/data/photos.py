@@ -18,6 +18,7 @@ does not have is a mask of 0 (or a person of -1) over finite filler, never NaN.
 import concurrent.futures
 import dataclasses
 import logging
+import os
 import threading
 
 import numpy as np
@@ -69,11 +70,11 @@ class Photos:
                  seed: int = 0, threads: int = 0, mirror_people: bool = False):
         """model_sizes: numbers in the identity and expression codes of the face model in use. Codes of these sizes
         are taken to be its own, all others are masked. size: of the crops, pixels. augmentation None: plain crops.
-        threads: that load the photos of a batch, 0 for none of its own. mirror_people: all photos of a person are
+        threads: that load the photos of a batch; 0 for one on each core. mirror_people: all photos of a person are
         mirrored in an epoch, or none is, as frames of a clip must be."""
         self.source, self.persons = source, source.persons
         self._sizes, self._size, self._augmentation, self._seed = model_sizes, size, augmentation, seed
-        self._threads, self._tally = threads, Tally(len(source), max_bad_fraction)
+        self._threads, self._tally = threads or usable_cores(), Tally(len(source), max_bad_fraction)
         self._mirror_people = mirror_people
 
     def __len__(self) -> int:
@@ -86,7 +87,7 @@ class Photos:
           BadInput: too many bad photos.
         """
         wanted = [*zip(map(int, indices), map(int, np.broadcast_to(epochs, len(indices))), strict=True)]
-        if self._threads:
+        if self._threads > 1:
             with concurrent.futures.ThreadPoolExecutor(self._threads) as pool:
                 rows = list(pool.map(lambda pair: self._usable(*pair), wanted))
         else:
@@ -150,6 +151,11 @@ class Photos:
         identity, expression = codes if known else map(np.zeros, self._sizes)
         return {"identity": np.asarray(identity, np.float32), "expression": np.asarray(expression, np.float32),
                 "codes_mask": np.float32(known)}
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Tally:

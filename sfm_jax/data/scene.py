@@ -1,7 +1,7 @@
 """What synthetic photos show, drawn at random: people, expressions, poses, lights and cameras.
 
-Scene number i of a seed is always the same, on any device and in any batch. Every range is ours: wide enough to train
-on, not measured on a real collection.
+Scene number i of a seed is always the same, to rounding, on any device and in any batch. Every range is ours: wide
+enough to train on, not measured on a real collection.
 """
 
 import dataclasses

@@ -1,7 +1,8 @@
 """Synthetic photos: people of a face model, such as the embedded population, rendered with every label known.
 
-An endless, deterministic source: photo number i of a seed is always the same photo, on any device and in any batch.
-Photos are made on the device that trains on them, in batches, by our own renderer; nothing is read from a disk.
+An endless, deterministic source: photo number i of a seed is always the same photo, to rounding, on any device and in
+any batch. Photos are made on the device that trains on them, in batches, by our own renderer; nothing is read from a
+disk.
 """
 
 import jax

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from sfm_jax.array_types import AnyArray, Number, Numbers
+from sfm_jax.geometry.products import matmul
 
 _TINY = 1e-12
 
@@ -83,7 +84,7 @@ def sample_von_mises_fisher(
     first = jnp.where(accepted.any(1), accepted.argmax(1), 31)
     away = jnp.take_along_axis(away, first[:, None], axis=1)
     noise = jax.random.normal(direction_rng, (count, dimension))
-    tangent = normalise(noise - (noise @ mean)[:, None] * mean)
+    tangent = normalise(noise - matmul(noise, mean)[:, None] * mean)
     return normalise((1.0 - away) * mean + jnp.sqrt(jnp.maximum(away * (2.0 - away), 0.0)) * tangent)
 
 

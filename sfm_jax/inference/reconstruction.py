@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 
 from sfm_jax.array_types import AnyArray
 from sfm_jax.data.crop import crop_affine, crop_image, landmark_box, shown_part, transform_points
+from sfm_jax.geometry.products import matmul
 from sfm_jax.geometry.rotation import rotation_from_euler, rotation_to_euler
 from sfm_jax.inference import fitting
 from sfm_jax.inference.default_encoder import load_default_encoder, reframed
@@ -205,7 +206,7 @@ class Reconstructor:
         offset = camera.centre + camera.scale * camera.translation[:2] * [1, -1]
         photo = np.column_stack([back[:, :2] @ linear, back[:, :2] @ offset + back[:, 2]])
         roll = rotation_from_euler(jnp.array([0.0, 0.0, crop.roll]))
-        rotation = roll @ codes.rotation
+        rotation = matmul(roll, codes.rotation)
         return Reconstruction(
             self.model, *map(np.asarray, (
                 codes.identity, z, codes.expression, codes.albedo, turned_light(codes.light, crop.roll), rotation,

@@ -26,7 +26,7 @@ from sfm_jax.networks.face_recognition import align_faces, face_features, load_f
 from sfm_jax.tasks import classical, photo_data
 from sfm_jax.tasks.finished import file_sources, limit_components, open_photo_model
 from sfm_jax.tasks.photo_terms import PERCEPTUAL_DISTANCES, Terms
-from sfm_jax.training.parallel import AXIS
+from sfm_jax.training.parallel import AXIS, host
 from sfm_jax.training.task import Aux
 from sfm_jax.training.workdir import CONFIG_FILE, flat_settings, flatten
 
@@ -75,13 +75,16 @@ class PhotoModel:
         dimension = len(self.start.basis)
         # People begin around the mean face: spread evenly they would tear its codes apart before there is geometry.
         count = padded_classes(self.mixture.persons)
-        classes = self.start.code + 0.3 * np.asarray(jax.random.normal(class_rng, (count, dimension))) / dimension**0.5
+        with jax.default_device(host()):  # whole, the tables may be too large for another
+            noise = np.asarray(jax.random.normal(jax.device_put(class_rng, host()), (count, dimension)))
+        code = np.asarray(self.start.code, np.float32)
+        classes = code + 0.3 * noise / dimension**0.5
         params = {
             "network": variables["params"],
             "residual": jnp.zeros_like(jnp.asarray(self.start.basis)),
             "log_radius": jnp.log(jnp.float32(self.start.radius)),
-            "classes": jnp.asarray(classes),
-            "centres": jnp.broadcast_to(jnp.asarray(self.start.code), classes.shape),
+            "classes": classes,
+            "centres": np.broadcast_to(code, classes.shape),
         }
         return params, {"batch_stats": variables.get("batch_stats", {}), "moments": self.terms.first_moments()}
 

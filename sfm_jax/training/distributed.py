@@ -59,6 +59,14 @@ def initialise(coordinator: str | None = None, count: int | None = None, index: 
         jax.distributed.initialize(address, count, index, **limits)
 
 
+def check_joined() -> None:
+    """ValueError if there are other processes and this one has not joined them, as on a TPU pod whose workers no
+    variable names: they would compute together, but neither stop nor save together."""
+    if jax.process_count() > 1 and not jax.distributed.is_initialized():
+        raise ValueError(f"this is one of {jax.process_count()} processes, which have not found each other: "
+                         "add --coordinator=auto")
+
+
 class _Starting:
     """While inside, processes wait for each other: for process 0 as long as it answers at its address, for all others
     STARTING seconds. Then this one ends with a line and exit code LOST.

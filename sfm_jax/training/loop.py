@@ -91,7 +91,8 @@ def _train(task, config, workdir, begin):
         with Logbook(workdir, start, config.steps) as logbook, Companions(shared=FloatingPointError), window:
             pending = []
             for step, (ids, batch) in _prefetched(lambda k: _placed(dataset[k], executor), start, config.steps):
-                with jax.transfer_guard("disallow"), window.step(step):  # all that a step needs is on the device
+                # All that a step needs is on the device; what is constant comes to the host once, to be compiled in.
+                with jax.transfer_guard("allow" if step == start + 1 else "disallow"), window.step(step):
                     train_state, metrics = executor.step(train_state, batch)
                 window.done(step, metrics)
                 pending.append((step, ids, metrics))
@@ -134,8 +135,8 @@ def _checked(pending, executor, workdir: Path) -> dict[str, float]:
     are listed in NONFINITE_FILE.
     """
     values = {}
-    for step, ids, metrics in pending:
-        values = executor.metrics(metrics)
+    fetched = executor.metrics([metrics for _, _, metrics in pending])
+    for (step, ids, _), values in zip(pending, fetched, strict=True):
         if not math.isfinite(values["loss"] + values["gradient_norm"]):
             culprits = [name for name, value in values.items() if not math.isfinite(value)]
             file = workdir / NONFINITE_FILE.format(process=jax.process_index())

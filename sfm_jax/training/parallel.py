@@ -8,7 +8,7 @@ of their optimiser state and of their running average. The objective is the mean
 gradient of a replicated parameter is the mean of all devices' and that of a split one its own over their number.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import flax.struct
 import jax
@@ -39,7 +39,7 @@ class TrainState:
     @staticmethod
     def create(params, state, optimiser: optax.GradientTransformation, averaged: bool) -> "TrainState":
         """The state before the first step, in the host's memory: a table may be too large for one device."""
-        with jax.default_device(_host()):
+        with jax.default_device(host()):
             return TrainState(jnp.zeros((), jnp.int32), params, state, optimiser.init(params),
                               jax.tree.map(jnp.copy, params) if averaged else {})
 
@@ -59,7 +59,7 @@ class TrainState:
         return TrainState(False, split_params, state, moments, split_params if self.ema else {})
 
 
-def _host():
+def host() -> jax.Device:
     """The host as a device; where JAX_PLATFORMS leaves it out, the first accelerator."""
     try:
         return jax.local_devices(backend="cpu")[0]
@@ -172,10 +172,11 @@ class PmapExecutor:
         stacked = jax.tree.map(lambda leaf: leaf.reshape(len(self._devices), -1, *leaf.shape[1:]), batch)
         return jax.device_put(stacked, self._sharding)
 
-    def metrics(self, tree: dict) -> dict[str, float]:
-        """One replica's scalars."""
-        replica = jax.device_get({name: leaf.addressable_shards[0].data for name, leaf in tree.items()})
-        return {name: float(value[0]) for name, value in replica.items()}
+    def metrics(self, steps: Sequence[dict]) -> list[dict[str, float]]:
+        """One replica's scalars of each step."""
+        replicas = jax.device_get([{name: leaf.addressable_shards[0].data for name, leaf in tree.items()}
+                                   for tree in steps])
+        return [{name: float(value[0]) for name, value in replica.items()} for replica in replicas]
 
     def saved(self, train: TrainState) -> TrainState:
         """For a checkpoint: replicated arrays in NumPy; split ones as one array, of which each process has a part."""
@@ -222,9 +223,9 @@ class ShardMapExecutor:
 
         return jax.tree.map(one, batch)
 
-    def metrics(self, tree: dict) -> dict[str, float]:
-        """The scalars, which are the same on all devices."""
-        return {name: float(value) for name, value in jax.device_get(tree).items()}
+    def metrics(self, steps: Sequence[dict]) -> list[dict[str, float]]:
+        """The scalars of each step, which are the same on all devices."""
+        return [{name: float(value) for name, value in tree.items()} for tree in jax.device_get(list(steps))]
 
     def saved(self, train: TrainState) -> TrainState:
         """For a checkpoint: replicated arrays in NumPy, split ones as they are."""

@@ -249,7 +249,7 @@ class TestBadPhotos:
 
     def test_too_many(self):
         source = ListSource([self.bad(f"{k}.jpg") if k % 10 == 0 else photo for k, photo in enumerate(plain(300))])
-        photos = Photos(source, (5, 4), SIZE, max_bad_fraction=0.05)
+        photos = Photos(source, (5, 4), SIZE, max_bad_fraction=0.05, threads=1)
         with pytest.raises(ValueError, match=r"^photos: 6 of 51 cannot be used.*0\.05; the first: 0\.jpg: the file"):
             photos.load(np.arange(300))
 

@@ -250,3 +250,19 @@ def test_a_damaged_config_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"seed": ')
     with pytest.raises(ValueError, match="config.json: not a readable config"):
         open_workdir(tmp_path, config())
+
+
+def test_transfers_are_allowed_while_a_step_is_compiled_and_not_after(tmp_path, monkeypatch):
+    """Arrays that are compiled in come from the device; on an accelerator that is a transfer that a guard sees."""
+    traced, steps = [], []
+
+    class Watched(ToyRegression):
+        def loss(self, params, state, batch, rng):
+            traced.append(jax.config.jax_transfer_guard_device_to_host)
+            return super().loss(params, state, batch, rng)
+
+    guard = jax.transfer_guard
+    monkeypatch.setattr(jax, "transfer_guard", lambda level: steps.append(level) or guard(level))
+    train(Watched(), config(steps=3), tmp_path)
+    assert traced and set(traced) <= {"allow", None}
+    assert steps == ["allow", "disallow", "disallow"]

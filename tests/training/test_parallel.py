@@ -51,7 +51,7 @@ def measure(executor_name):
         "devices": jax.device_count(), "recompilations": recompilations, "examples": int(final.state["examples"]),
         "params": jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), final.params),
         "ema": jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), final.ema),
-        "history": [executor.metrics(one) for one in history]}
+        "history": executor.metrics(history)}
 
 
 def mixed_tree():
