@@ -128,14 +128,21 @@ def device():
     cases = [(*size, edges, backend) for size in sizes for edges in ("hard", "soft")]
     cases += [("14k", 224, 64, "soft", other) for other in BACKENDS if other != backend]
 
+    def scene(which):
+        mesh, size, edges, backend = which
+        made = Scene(*every[mesh], size, {"hard": 0.0, "soft": 2.0}[edges], backend)
+        made.check()
+        return made
+
     def compiled(case):
-        mesh, size, batch, edges, which = case
-        scene = Scene(*every[mesh], size, {"hard": 0.0, "soft": 2.0}[edges], which)
-        scene.check()
-        arguments = scene.vertices, scene.cameras(batch)
-        return [(function.lower(*arguments).compile(), arguments) for function in (scene.forward, scene.backward)]
+        mesh, size, batch, *rest = case
+        made = scenes[mesh, size, *rest]
+        arguments = made.vertices, made.cameras(batch)
+        return [(function.lower(*arguments).compile(), arguments) for function in (made.forward, made.backward)]
 
     with ThreadPoolExecutor() as pool:  # compiling takes longest
+        different = list(dict.fromkeys((mesh, size, *rest) for mesh, size, _, *rest in cases))
+        scenes = dict(zip(different, pool.map(scene, different), strict=True))
         programs = list(pool.map(compiled, cases))
     rows = []
     for case, pair in zip(cases, programs, strict=True):

@@ -21,7 +21,11 @@ import tempfile
 import time
 from pathlib import Path
 
+import jax
+
 from experiments.results import machine, markdown_table, write_result
+from sfm_jax.tasks import create_task
+from sfm_jax.training.loop import prepare
 
 PARTS = ("input", "network", "decode", "render", "losses", "optimiser", "collectives", "other")
 CONFIGS = ("stage1", "stage2", "sir", "siamese", "cycle", "detail_coarse", "detail")
@@ -49,8 +53,6 @@ def part_of(opcode, scopes):
 
 def seconds_by_instruction(folder, program):
     """{instruction: its time on all devices, s} of the newest trace in a folder."""
-    import jax
-
     file = max(Path(folder).rglob("*.xplane.pb"), key=lambda path: path.stat().st_mtime)
     gpu, total = jax.default_backend() == "gpu", collections.Counter()
     for plane in jax.profiler.ProfileData.from_file(str(file)).planes:
@@ -69,11 +71,6 @@ class Step:
     """The training step of a config, compiled, and batches for it."""
 
     def __init__(self, name, steps, changes, devices):
-        import jax
-
-        from sfm_jax.tasks import create_task
-        from sfm_jax.training.loop import prepare
-
         # No cache of compiled programs: one from before a scope was renamed would have its old name.
         jax.config.update("jax_num_cpu_devices", devices)
         config = importlib.import_module(f"configs.{name}").get_config()
@@ -96,8 +93,6 @@ class Step:
 
     def run(self, compiled):
         """All batches; s per step."""
-        import jax
-
         begin = time.perf_counter()
         for batch in self.batches:
             self.state, metrics = compiled(self.state, batch)
@@ -106,8 +101,6 @@ class Step:
 
     def profile(self, top):
         """{"step": s, "compile": s, "batch": s on the host, "photos": of a step, parts: s per step and device}."""
-        import jax
-
         begin = time.perf_counter()
         self.load(len(self.batches))
         host = (time.perf_counter() - begin) / len(self.batches)
@@ -163,7 +156,7 @@ def main():
     flags = parser.parse_args()
     changes, rows, apart = settings(flags.set), {}, {}
     if flags.together:
-        from experiments.benchmarks.timing import Apart, share_accelerator
+        from experiments.benchmarks.timing import Apart, share_accelerator  # which an older checkout may not have
 
         share_accelerator(len(flags.configs))
         apart = {name: Apart(Step, name, flags.steps, changes, flags.devices) for name in flags.configs}

@@ -30,6 +30,7 @@ class Apart:
         self._pipe, theirs = spawn.Pipe()
         self._process = spawn.Process(target=_serve, args=(theirs, make, arguments), daemon=True)
         self._process.start()
+        theirs.close()  # or a process that dies would be waited for
 
     def wait(self) -> None:
         """Until it is made; what failed there is raised here."""

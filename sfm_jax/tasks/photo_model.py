@@ -75,8 +75,8 @@ class PhotoModel:
         dimension = len(self.start.basis)
         # People begin around the mean face: spread evenly they would tear its codes apart before there is geometry.
         count = padded_classes(self.mixture.persons)
-        with jax.default_device(host()):  # whole, the tables may be too large for another
-            noise = np.asarray(jax.random.normal(jax.device_put(class_rng, host()), (count, dimension)))
+        # On the host: whole, the tables may be too large for another device.
+        noise = np.asarray(jax.random.normal(jax.device_put(class_rng, host()), (count, dimension)))
         code = np.asarray(self.start.code, np.float32)
         classes = code + 0.3 * noise / dimension**0.5
         params = {
