@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from sfm_jax.array_types import AnyArray, Triangles
 from sfm_jax.render.caps import Caps
-from sfm_jax.render.coverage import FAR, NONE, bounding_boxes, corners, cover, split, take
+from sfm_jax.render.coverage import FAR, NONE, bounding_boxes, corners, cover, take
 
 SIDE = 16
 _EMPTY = 2**31 - 1
@@ -24,8 +24,10 @@ def tiles(
     across, down = -(-width // SIDE), -(-height // SIDE)
     if len(triangles) * (across * down + 1) >= 2**31:
         raise ValueError(f"image_size: {image_size} with {len(triangles)} triangles: too many for the tiles backend")
-    x, y, _ = corners(points, triangles)
+    x, y, z = corners(points, triangles)
     box = bounding_boxes(x, y, image_size, cull)
+    # One row for all that a tile looks up of a triangle: TPUs gather one row after the other.
+    table = jnp.stack([*x, *y, *z, *box], -1)
     face, listed, large, demand = _tile_lists(box, across, down, caps)
     pixel = jnp.arange(SIDE * SIDE)
 
@@ -34,9 +36,10 @@ def tiles(
         own, own_listed = jnp.concatenate([own, large[0]]), jnp.concatenate([own_listed, large[1]])
         column = (index % across * SIDE + pixel % SIDE)[:, None].astype(jnp.float32)
         row = (index // across * SIDE + pixel // SIDE)[:, None].astype(jnp.float32)
-        inside, depth = cover(*split(take(points, take(triangles, own))), column, row)
-        within = (column >= take(box.left, own)) & (column <= take(box.right, own))
-        within &= (row >= take(box.top, own)) & (row <= take(box.bottom, own))
+        values = jnp.unstack(take(table, own), axis=-1)
+        inside, depth = cover(values[:3], values[3:6], values[6:9], column, row)
+        left, top, right, bottom = values[9:]
+        within = (column >= left) & (column <= right) & (row >= top) & (row <= bottom)
         depth = jnp.where(inside & within & own_listed, depth, FAR)
         depth = jax.lax.optimization_barrier(depth)
         best = jnp.max(depth, 1)
