@@ -8,6 +8,7 @@ what is visible and how the shading would change if the surface tilted; and ligh
 """
 
 import copy
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -40,6 +41,7 @@ LEAST_ERROR, FAITH, ROUNDS = 0.02, 1e-3, 3  # of the light's fit: linear RGB, pu
 GAIN = 4.0  # of colour differences, which are small numbers, for the network
 DOUBT = 0.1  # linear RGB per unit of rise: shading that changes less says little of the surface
 CHANNELS = 8
+TOGETHER = 8  # photos on an accelerator: a dense mesh of each, and all that its gradient needs, is some 100 MB
 
 
 class DenseFace(NamedTuple):
@@ -183,6 +185,12 @@ class DetailSpace:
         along_v = frame.hand[:, None] * cross(base.normals, frame.along_u)
         return [self._texels(jax.jvp(lambda normals: shade(base, normals), (base.normals,), (-axis,))[1])
                 for axis in (frame.along_u, along_v)]
+
+
+def of_each_photo(look: Callable, photos: object) -> object:
+    """look(one) of each of `photos`, a pytree of arrays [B, ...], for functions of dense meshes: on CPUs, where vmap is
+    slower, one after the other, else TOGETHER at once."""
+    return jax.lax.map(look, photos, batch_size=None if jax.default_backend() == "cpu" else TOGETHER)
 
 
 def least_rise(difference: Points, along_u: Points, along_v: Points) -> Float[Array, "*batch 2"]:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ml_collections import ConfigDict
 
 from sfm_jax.array_types import AnyArray
-from sfm_jax.inference.detail import CHANNELS, DenseFace, DetailSpace
+from sfm_jax.inference.detail import CHANNELS, DenseFace, DetailSpace, of_each_photo
 from sfm_jax.inference.face import Face
 from sfm_jax.morphable.model import MorphableModel
 from sfm_jax.networks.features import check_precision
@@ -73,8 +73,7 @@ class DetailEncoder:
                 base = self.space.relit(base, seen)
             return base, seen.visible.astype(jnp.float32), self.space.maps(face, base, seen)
 
-        # One after the other: a dense mesh of each is large, and on CPUs vmap is slower.
-        base, visible, maps = jax.lax.stop_gradient(jax.lax.map(look, (face, images, inside)))
+        base, visible, maps = jax.lax.stop_gradient(of_each_photo(look, (face, images, inside)))
         return base, visible, self.network.apply({"params": params}, maps)
 
     def detailed(
@@ -94,7 +93,7 @@ class DetailEncoder:
             return vertices, *(_seen(space, base, shape, jnp.concatenate([offsets, free], 1), photo)
                                for shape in (base.vertices, vertices))
 
-        vertices, coarse, fine = jax.lax.map(see, (base, displacement, images))
+        vertices, coarse, fine = of_each_photo(see, (base, displacement, images))
         return Detailed(images, face, base, displacement, vertices, coarse, fine)
 
 

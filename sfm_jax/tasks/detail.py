@@ -14,7 +14,7 @@ from sfm_jax.geometry.mesh import triangle_normals, vertex_normals
 from sfm_jax.geometry.products import matmul
 from sfm_jax.geometry.vector import normalise
 from sfm_jax.inference.default_encoder import load_default_encoder
-from sfm_jax.inference.detail import DenseFace
+from sfm_jax.inference.detail import DenseFace, of_each_photo
 from sfm_jax.inference.detail_encoder import DetailEncoder
 from sfm_jax.inference.face import Face
 from sfm_jax.losses import detail as losses
@@ -76,9 +76,8 @@ class Detail:
             face = self._some_true(face, batch["all"]["id"])
         known = within_edges(record["edges"], self.config.image_size)
         base, visible, raw = self.encoder.encode(params, face, record["image"], known)
-        # One after the other: a dense mesh of each is large, and on CPUs vmap is slower.
         parts = base, visible, raw, record["image"], known, record["normals"]
-        values, overflow = jax.lax.map(lambda one: self._terms(*one), parts)
+        values, overflow = of_each_photo(lambda one: self._terms(*one), parts)
         values = jax.tree.map(jnp.mean, values)
         total = sum(self.config.loss[name] * value for name, value in values.items())
         return total, Aux(metrics=values | {"overflow": total_overflow(overflow)}, state=state)

@@ -5,6 +5,7 @@ import json
 import shutil
 import types
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +14,9 @@ import toy
 from PIL import Image
 from tiny_runs import config
 
+from sfm_jax.inference import detail
 from sfm_jax.inference.default_encoder import load_default_encoder
+from sfm_jax.inference.detail import of_each_photo
 from sfm_jax.inference.detail_encoder import Detailed
 from sfm_jax.inference.export import read_displacement
 from sfm_jax.morphable.default import load_default
@@ -100,6 +103,22 @@ def test_an_offset_that_moves_nothing_is_held(task):
         jnp.zeros(1))
     assert aux.metrics["displacement"] == pytest.approx((task.config.limit * np.tanh(0.5)) ** 2, rel=1e-5)
     assert aux.metrics["map"] == pytest.approx(0, abs=1e-4)
+
+
+def test_photos_together_as_on_accelerators_are_each_what_it_was(task, monkeypatch):
+    """Five photos by threes, a batch and a rest, smoothed in UV space."""
+    maps = jax.random.normal(jax.random.key(0), (5, task.space.uv_size, task.space.uv_size))
+
+    def total(maps):
+        values = of_each_photo(lambda one: jnp.sum(task.space.fine_part(one)**2), maps)
+        return jnp.sum(jnp.arange(1.0, 6.0) * values), values
+
+    alone = jax.device_get(jax.value_and_grad(total, has_aux=True)(maps))
+    monkeypatch.setattr(detail, "TOGETHER", 3)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert "3,64,64" in str(jax.make_jaxpr(total)(maps))
+    together = jax.device_get(jax.value_and_grad(total, has_aux=True)(maps))
+    chex.assert_trees_all_close(together, alone, rtol=1e-4, atol=1e-4)
 
 
 def test_what_the_renderer_loses_is_counted_over_all_devices():
