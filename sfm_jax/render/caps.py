@@ -6,20 +6,21 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 Count = int | Int[Array, "*batch"]
+TILE, BLOCK = 16, 64  # side of a tile in pixels; triangles of one that are compared at once
 
 
 class Caps(NamedTuple):
     """Lengths of the renderer's lists: static numbers as capacities, traced counts [] as a render's demand.
 
     fragments: (triangle, pixel) candidates; large: those of triangles above 2 x 2 pixels (window backend);
-    tile, tile_large: triangles in one 16 x 16 tile, and triangles above 2 x 2 tiles (tiles backend);
+    tile_blocks, tile_large: blocks of 64 triangles in one 16 x 16 tile, triangles above 2 x 2 tiles (tiles backend);
     contour: contour edges of the mesh; contour_fragments: (contour edge, pixel) candidates;
     band: pixels beside a contour. What a render does not use has demand 0.
     """
 
     fragments: Count = 0
     large: Count = 0
-    tile: Count = 0
+    tile_blocks: Count = 0
     tile_large: Count = 0
     contour: Count = 0
     contour_fragments: Count = 0
@@ -29,10 +30,12 @@ class Caps(NamedTuple):
 def default_caps(image_size: tuple[int, int], triangle_count: int, edge_width: float = 0.0) -> Caps:
     """Capacities that hold a face-like mesh that fills the image; `suggest_caps` gives tighter, faster ones."""
     pixels = image_size[0] * image_size[1]
+    tile_count = -(-image_size[0] // TILE) * -(-image_size[1] // TILE)
     contour = min(3 * triangle_count // 2 + 64, 8192 + 16 * int(pixels**0.5)) if edge_width else 0
     return Caps(
         fragments=4 * pixels + 4096, large=4 * pixels + 4096,
-        tile=min(4096, triangle_count), tile_large=min(1024, triangle_count),
+        # Never too few: every tile may have a block that is not full, and a triangle is in four tiles at most.
+        tile_blocks=tile_count + -(-4 * triangle_count // BLOCK), tile_large=min(1024, triangle_count),
         contour=contour, contour_fragments=2 * pixels + 32 * contour, band=pixels if edge_width else 0,
     )
 

@@ -204,4 +204,6 @@ def _largest(demand: Caps) -> Caps:
 
 
 def _with_margin(need: Caps, margin: float) -> Caps:
-    return Caps(*(-(-int(margin * count) // 64) * 64 for count in need))
+    """In round numbers; every block of a tile is long."""
+    steps = Caps(*(64 for _ in need))._replace(tile_blocks=8)
+    return Caps(*(-(-int(margin * count) // step) * step for count, step in zip(need, steps, strict=True)))

@@ -69,7 +69,7 @@ def identical(points, triangles, size, cull=False):
     return np.asarray(seen[0].triangle)
 
 
-GENEROUS = Caps(fragments=200_000, large=200_000, tile=400, tile_large=400)
+GENEROUS = Caps(fragments=200_000, large=200_000, tile_blocks=400, tile_large=400)
 
 
 @pytest.mark.parametrize("cull", [False, True])
@@ -78,6 +78,26 @@ def test_backends_give_identical_ids_on_a_head(cull):
     for camera in scenes.cameras(vertices, 53, 3, perspective=True, seed=1):
         ids = identical(camera.project(vertices), triangles, (53, 40), cull)
         assert len(np.unique(ids)) > 50
+
+
+def test_backends_give_identical_ids_where_thousands_of_triangles_share_a_tile():
+    vertices, triangles = scenes.head(4)
+    for camera in scenes.cameras(vertices, 19, 2, perspective=True, seed=3):
+        assert len(np.unique(identical(camera.project(vertices), triangles, (19, 17)))) > 50
+
+
+def test_too_few_blocks_lose_pixels_and_say_so():
+    vertices, triangles = scenes.head(3)
+    points = next(scenes.cameras(vertices, 40, 1, perspective=True)).project(vertices)
+    whole = see(points, triangles, (40, 40), "tiles", GENEROUS)
+    for blocks in (0, 1, 5, 9):
+        seen = see(points, triangles, (40, 40), "tiles", Caps(tile_blocks=blocks))
+        assert int(seen.overflow) == int(whole.demand.tile_blocks) - blocks > 0
+        # What is listed is compared in full but for the tile that was cut off: there something farther may be seen.
+        wrong = (np.asarray(seen.triangle) >= 0) & (np.asarray(seen.triangle) != np.asarray(whole.triangle))
+        rows, columns = np.nonzero(wrong)
+        assert len({*zip(rows // 16, columns // 16, strict=True)}) <= 1
+        assert (np.asarray(seen.triangle) >= 0).sum() >= 100 * (blocks >= 5)
 
 
 @settings(deadline=None, max_examples=15)
