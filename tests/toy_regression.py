@@ -140,7 +140,10 @@ def poisoned(k, batch):
 if __name__ == "__main__":  # a run in a process of its own: python toy_regression.py WORKDIR EDIT [KEY=VALUE ...]
     distributed.BEAT, distributed.SILENCE = 1.0, 6.0  # a test does not wait long
     distributed.initialise()
+    if sys.argv[2] == "absent":
+        distributed.STARTING = 8.0
+        time.sleep(600 * jax.process_index())
     pairs = (argument.split("=", 1) for argument in sys.argv[3:])
     run = config(**{key: value if value.isidentifier() else ast.literal_eval(value) for key, value in pairs})
-    edits = {"slow": slowly, "failing": failing, "poisoned": poisoned}
+    edits = {"slow": slowly, "absent": slowly, "failing": failing, "poisoned": poisoned}
     train(SplitRegression(edits[sys.argv[2]]), run, open_workdir(Path(sys.argv[1]), run))

@@ -45,6 +45,9 @@ class Checkpoints:
                 # Named, for orbax would otherwise guess from the newest folder what all of them hold: it may be
                 # damaged.
                 item_handlers=ocp.StandardCheckpointHandler())
+        # Orbax asks it of steps that are past, from a thread of the first process, and JAX then takes that for the step
+        # which this process is at: the processes would stop after different ones. The loop asks, of every step.
+        self._manager.reached_preemption = lambda step: False
 
     def __enter__(self):
         self._quiet.enter_context(orbax_unlogged())
@@ -119,6 +122,8 @@ class Checkpoints:
                 check_sums(self._folder / str(step))
                 return load(step), step, unreadable
             except Exception as error:  # orbax and tensorstore raise many kinds on damaged files
+                if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+                    raise  # of the processes' agreement that all have read it: another one is lost
                 if reason := passing(error):
                     raise CheckpointError(f"{self._folder / str(step)}: cannot be read now ({reason}); nothing was "
                                           "removed: run again, or remove it to go on from the one before") from None

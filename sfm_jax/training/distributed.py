@@ -1,11 +1,17 @@
 """Several processes as one run: how they find each other, and how all end when one is lost."""
 
+import contextlib
+import itertools
 import os
+import secrets
+import signal
 import socket
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 from jax._src import distributed as runtime  # JAX's key-value store has no public name
@@ -104,18 +110,52 @@ def leave() -> None:
     """Part from the other processes, when all are done: what follows takes its time in one of them."""
     if jax.distributed.is_initialized():
         jax.distributed.shutdown()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which JAX goes on to catch
+
+
+_EXCHANGES = itertools.count()
+
+
+def exchange(word: str) -> list[str]:
+    """What every process says, in their order, to be called by all; [word] where this one is alone.
+
+    A process that says nothing for STARTING seconds is a JaxRuntimeError.
+    """
+    store = runtime.global_state.client
+    if not store:
+        return [word]
+    topic = f"exchange/{next(_EXCHANGES)}"
+    store.key_value_set(f"{topic}/{jax.process_index()}", word)
+    return [store.blocking_key_value_get(f"{topic}/{process}", int(1000 * STARTING))
+            for process in range(jax.process_count())]
+
+
+def blind(folder: Path) -> list[int]:
+    """The processes that do not see what the first one writes into a folder: they have another one of that name."""
+    if jax.process_count() == 1:
+        return []
+    first, mark = jax.process_index() == 0, secrets.token_hex(8)
+    if first:
+        (folder / f".{mark}.partial").touch()
+    file = folder / f".{exchange(mark)[0]}.partial"
+    limit = time.monotonic() + SILENCE  # disks in a network show others' files a little later
+    while not (seen := file.exists()) and time.monotonic() < limit:
+        time.sleep(0.2)
+    answers = exchange("sees" if seen else "blind")
+    if first:
+        file.unlink()
+    return [process for process, answer in enumerate(answers) if answer == "blind"]
 
 
 class Companions:
     """While inside, the processes of a run tell each other that they live; alone, nothing happens.
 
-    If one is silent for SILENCE seconds or leaves with an error, all end at once: a line on stderr and exit code LOST,
-    where they would wait, for ever or for minutes, for an answer in a collective or in Python's own exit. Errors that
-    are `shared` come to all processes in the same step, and are raised as usual.
+    If one is silent for SILENCE seconds, or has not come after STARTING, all end at once: a line on stderr and exit
+    code LOST, where they would wait, for ever or for minutes, for an answer in a collective or in Python's own exit.
     """
 
-    def __init__(self, shared: type[Exception]):
-        self._shared, self._ended = shared, threading.Event()
+    def __init__(self):
+        self._ended = threading.Event()
         self._me, self._store = jax.process_index(), runtime.global_state.client
 
     def __enter__(self):
@@ -126,27 +166,45 @@ class Companions:
         return self
 
     def __exit__(self, kind, error, _):
-        if not self._store:
-            return
-        broken = isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error)
-        if broken:  # a collective saw another's connection break: the watch may know more
-            self._thread.join(2 * BEAT)
-        self._ended.set()
-        self._thread.join()
-        if error is None or isinstance(error, self._shared):
+        self._fall_silent()
+        if self._store and error is None:
             self._tell("done")
-            return
-        if broken:
-            self._end(f"lost another process: {str(error).splitlines()[0]}", LOST)
-        self._tell("failed")
-        traceback.print_exception(error)
-        self._end(f"process {self._me} failed: {error!r}", 1)
+
+    @contextlib.contextmanager
+    def told_of_errors(self, but: tuple[type[Exception], ...]) -> Iterator[None]:
+        """While inside, an error ends this process and all others at once, as a lost one does.
+
+        but: errors that come to all processes in the same step, or that each tells its user by itself; these are raised
+        as usual, and others that have none end when they miss this process.
+        """
+        try:
+            yield
+        except BaseException as error:
+            if not self._store:
+                raise
+            broken = isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error)
+            if broken:  # a collective saw another's connection break: the watch may know more
+                self._thread.join(2 * BEAT)
+            self._fall_silent()
+            if isinstance(error, but):
+                raise
+            if broken:
+                self._end(f"lost another process: {str(error).splitlines()[0]}", LOST)
+            self._tell("failed")
+            traceback.print_exception(error)
+            self._end(f"process {self._me} failed: {error!r}", 1)
+
+    def _fall_silent(self):
+        self._ended.set()
+        if self._store:
+            self._thread.join()
 
     def _tell(self, word):
         self._store.key_value_set(f"companions/{self._me}", str(word), allow_overwrite=True)
 
     def _watch(self):
-        beat, heard = 0, {}  # process -> (its last word, when it came)
+        # process -> (its last word, when it came)
+        beat, heard = 0, dict.fromkeys(range(jax.process_count()), ("", time.monotonic()))
         while not self._ended.wait(BEAT):
             beat += 1
             try:
@@ -155,13 +213,14 @@ class Companions:
             except jax.errors.JaxRuntimeError as error:
                 self._end(f"lost process 0: {str(error).splitlines()[0]}", LOST)
             now = time.monotonic()
-            for process, word in words.items():
-                if heard.get(process, ("", 0.0))[0] != word:
-                    heard[process] = (word, now)
-                silence = now - heard[process][1]
-                if word == "failed" or (word != "done" and silence > SILENCE):
-                    fate = "failed" if word == "failed" else f"has been silent for {silence:.0f} s"
-                    self._end(f"lost process {process.rpartition('/')[2]}, which {fate}", LOST)
+            for process, (before, since) in heard.items():
+                word = words.get(f"companions/{process}", "")
+                if word == "failed":
+                    self._end(f"lost process {process}, which failed", LOST)
+                if word != before:
+                    heard[process] = word, now
+                elif word != "done" and now - since > (SILENCE if word else STARTING):
+                    self._end(f"lost process {process}, which has been silent for {now - since:.0f} s", LOST)
 
     def _end(self, message, code):
         print(f"sfm_jax: error: {message}; run all processes again to go on from the last checkpoint", file=sys.stderr)

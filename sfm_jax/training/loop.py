@@ -15,7 +15,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from sfm_jax.errors import BadInput
-from sfm_jax.training.checkpoint import Checkpoints
+from sfm_jax.training import distributed
+from sfm_jax.training.checkpoint import CheckpointError, Checkpoints
 from sfm_jax.training.clock import Clock
 from sfm_jax.training.distributed import Companions
 from sfm_jax.training.failures import enough_memory
@@ -81,14 +82,15 @@ def _train(task, config, workdir, begin):
     window = Window(workdir, config.get("profile", OFF), config.steps)
     dataset, fresh, executor = prepare(task, config)
     # SIGTERM does not end the process while the last save is under way: the request is left after the checkpoints.
-    with _StopRequest() as stop, Checkpoints(workdir, config.keep) as checkpoints:
-        current = checkpoints.restore(fresh) or fresh
-        start = step = int(current.step)
+    with _StopRequest() as stop, Companions() as companions, Checkpoints(workdir, config.keep) as checkpoints:
+        with companions.told_of_errors((CheckpointError,)):
+            current = _restored(checkpoints, workdir, fresh)
+            start = step = int(current.step)
+            train_state = executor.place(current)
         window.begin(start)
         clock = Clock(workdir, start, begin)
-        train_state = executor.place(current)
         del fresh, current
-        with Logbook(workdir, start, config.steps) as logbook, Companions(shared=FloatingPointError), window:
+        with Logbook(workdir, start, config.steps) as logbook, companions.told_of_errors((FloatingPointError,)), window:
             pending = []
             for step, (ids, batch) in _prefetched(lambda k: _placed(dataset[k], executor), start, config.steps):
                 # All that a step needs is on the device; what is constant comes to the host once, to be compiled in.
@@ -116,6 +118,18 @@ def _train(task, config, workdir, begin):
         params=whole(saved.ema or saved.params), state=whole(saved.state), history=logbook.history, step=step,
         preempted=step < config.steps, device=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         **clock.times(step))
+
+
+def _restored(checkpoints: Checkpoints, workdir: Path, fresh: TrainState) -> TrainState:
+    """The newest checkpoint, or the fresh state. CheckpointError unless all processes are at the same one."""
+    if blind := distributed.blind(workdir):
+        raise CheckpointError(f"{workdir}: process {blind[0]} does not see what process 0 writes there, expected one "
+                              "folder that all processes share: choose another --workdir")
+    current = checkpoints.restore(fresh) or fresh
+    if len(set(steps := distributed.exchange(str(current.step)))) > 1:
+        raise CheckpointError(f"{workdir}: processes found other checkpoints than each other, of steps "
+                              f"{', '.join(steps)}: run all again")
+    return current
 
 
 def prepare(task: Task, config) -> tuple[Sequence, TrainState, Executor]:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 from toy_regression import SplitRegression, config
 
@@ -45,6 +46,27 @@ def restore(workdir, like):
 
 def saved_steps(workdir):
     return sorted(int(entry.name) for entry in (workdir / "checkpoints").iterdir())
+
+
+def test_a_connection_that_breaks_while_one_is_read_is_no_damage(tmp_path, monkeypatch):
+    """It is of the agreement that all processes have read it: another one is lost, and the checkpoint is whole."""
+    save(tmp_path, [3, 6])
+    with Checkpoints(tmp_path, keep=10) as checkpoints:
+        def broken(*_, **__):
+            raise jax.errors.JaxRuntimeError("UNKNOWN: Gloo AllGather failed: Connection closed by peer")
+
+        monkeypatch.setattr(checkpoints._manager, "restore", broken)
+        with pytest.raises(jax.errors.JaxRuntimeError, match="Connection closed"):
+            checkpoints.restore(train_state(0))
+    assert saved_steps(tmp_path) == [3, 6]
+
+
+def test_orbax_does_not_ask_whether_to_stop_at_steps_that_are_past(tmp_path, monkeypatch):
+    """From a thread of one process: JAX would take the step for that which the process is at."""
+    asked = []
+    monkeypatch.setattr(ocp.checkpoint_manager.utils, "reached_preemption", lambda step: asked.append(step))
+    save(tmp_path, [3, 6])
+    assert asked == [] and saved_steps(tmp_path) == [3, 6]
 
 
 def test_read_needs_no_run(tmp_path):

@@ -1,6 +1,7 @@
 """Two processes of two devices each are one run: they stop together, end together, and a single one can go on."""
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -21,14 +22,18 @@ STEPS = 40
 
 
 def start_two(workdir, edit, *settings):
-    """Both processes of a run; only the first tells its steps."""
+    """Both processes of a run; only the first tells its steps. "PROCESS" in the workdir: one for each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = environment(2) | {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": "2"}
-    command = [sys.executable, "tests/toy_regression.py", str(workdir), edit, *settings]
-    return [subprocess.Popen(command, cwd=ROOT, text=True, env=shared | {"JAX_PROCESS_ID": str(index)},
-                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for index in range(2)]
+
+    def start(index):
+        command = [sys.executable, "tests/toy_regression.py", str(workdir).replace("PROCESS", index), edit, *settings]
+        return subprocess.Popen(command, cwd=ROOT, text=True, env=shared | {"JAX_PROCESS_ID": index},
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    return [start("0"), start("1")]
 
 
 def wait_for_step(first, step):
@@ -81,6 +86,28 @@ def test_a_lost_process_ends_the_others(tmp_path, way):
     assert first.returncode == distributed.LOST and time.monotonic() - lost < 30
     (line,) = [line for line in output.splitlines() if line.startswith("sfm_jax: error: ")]
     assert "lost " in line and line.endswith("run all processes again to go on from the last checkpoint")
+
+
+@pytest.mark.slow
+def test_processes_with_a_folder_each_refuse_at_once(tmp_path):
+    """As on machines whose workdir is a disk of their own: all say so, and none has trained."""
+    outputs = [process.communicate(timeout=60)[0] for process in start_two(tmp_path / "PROCESS", "slow")]
+    for output in outputs:
+        assert re.search(r"CheckpointError: .*: process 1 does not see what process 0 writes there", output), output
+        assert "step 1/" not in output
+    assert [*(tmp_path / "0").glob(".*")] == [] and not (tmp_path / "0" / "metrics.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_a_process_that_never_comes_is_missed(tmp_path):
+    """It is stuck before its first word; the other waits for it in what both have to say."""
+    first, second = start_two(tmp_path, "absent", "steps=2000")
+    began = time.monotonic()
+    output = first.communicate(timeout=60)[0]
+    second.kill()
+    second.communicate()
+    assert first.returncode == distributed.LOST and time.monotonic() - began < 50
+    assert "sfm_jax: error: lost process 1, which has been silent for" in output or "lost another process" in output
 
 
 @pytest.mark.slow
