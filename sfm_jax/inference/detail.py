@@ -41,7 +41,7 @@ LEAST_ERROR, FAITH, ROUNDS = 0.02, 1e-3, 3  # of the light's fit: linear RGB, pu
 GAIN = 4.0  # of colour differences, which are small numbers, for the network
 DOUBT = 0.1  # linear RGB per unit of rise: shading that changes less says little of the surface
 CHANNELS = 8
-TOGETHER = 8  # photos on an accelerator: a dense mesh of each, and all that its gradient needs, is some 100 MB
+TOGETHER = 8  # photos on an accelerator: a dense mesh of each, and all that its gradient needs, is half a GB on a TPU
 
 
 class DenseFace(NamedTuple):
