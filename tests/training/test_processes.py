@@ -158,6 +158,18 @@ def test_the_first_process_does_not_wait_for_ever(monkeypatch, capsys):
     assert "sfm_jax: error: not all other processes have come to 127.0.0.1:9; run all" in capsys.readouterr().err
 
 
+def test_sigterm_ends_a_process_that_has_left(monkeypatch):
+    """JAX goes on to catch it: the report would not be stopped."""
+    monkeypatch.setattr(distributed.jax.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed.jax.distributed, "shutdown", lambda: None)
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        distributed.leave()
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 ADDRESS = {"JAX_COORDINATOR_ADDRESS": "127.0.0.1:1"}
 TWO = ADDRESS | {"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "1"}
 
