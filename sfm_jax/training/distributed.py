@@ -16,6 +16,8 @@ from pathlib import Path
 import jax
 from jax._src import distributed as runtime  # JAX's key-value store has no public name
 
+from sfm_jax.errors import BadInput
+
 LOST = 3  # the exit code where another process was lost: run again to go on
 
 # Seconds. JAX aborts a process that has not heard of another for HEARTBEAT, with its stack: ours is to be earlier.
@@ -130,10 +132,8 @@ def exchange(word: str) -> list[str]:
             for process in range(jax.process_count())]
 
 
-def blind(folder: Path) -> list[int]:
+def _blind(folder: Path) -> list[int]:
     """The processes that do not see what the first one writes into a folder: they have another one of that name."""
-    if jax.process_count() == 1:
-        return []
     first, mark = jax.process_index() == 0, secrets.token_hex(8)
     if first:
         (folder / f".{mark}.partial").touch()
@@ -148,14 +148,15 @@ def blind(folder: Path) -> list[int]:
 
 
 class Companions:
-    """While inside, the processes of a run tell each other that they live; alone, nothing happens.
+    """While inside, the processes of a run, which share a workdir, tell each other that they live; alone, nothing
+    happens. BadInput on entering if each has a folder of its own.
 
     If one is silent for SILENCE seconds, or has not come after STARTING, all end at once: a line on stderr and exit
     code LOST, where they would wait, for ever or for minutes, for an answer in a collective or in Python's own exit.
     """
 
-    def __init__(self):
-        self._ended = threading.Event()
+    def __init__(self, workdir: Path):
+        self._workdir, self._ended = workdir, threading.Event()
         self._me, self._store = jax.process_index(), runtime.global_state.client
 
     def __enter__(self):
@@ -163,6 +164,10 @@ class Companions:
             self._tell(0)
             self._thread = threading.Thread(target=self._watch, name="companions", daemon=True)
             self._thread.start()
+            with self.told_of_errors((BadInput,)):
+                if others := _blind(self._workdir):
+                    raise BadInput(f"{self._workdir}: process {others[0]} does not see what process 0 writes there, "
+                                   "expected one folder that all processes share: choose another --workdir")
         return self
 
     def __exit__(self, kind, error, _):

@@ -82,7 +82,7 @@ def _train(task, config, workdir, begin):
     window = Window(workdir, config.get("profile", OFF), config.steps)
     dataset, fresh, executor = prepare(task, config)
     # SIGTERM does not end the process while the last save is under way: the request is left after the checkpoints.
-    with _StopRequest() as stop, Companions() as companions, Checkpoints(workdir, config.keep) as checkpoints:
+    with _StopRequest() as stop, Companions(workdir) as companions, Checkpoints(workdir, config.keep) as checkpoints:
         with companions.told_of_errors((CheckpointError,)):
             current = _restored(checkpoints, workdir, fresh)
             start = step = int(current.step)
@@ -122,9 +122,6 @@ def _train(task, config, workdir, begin):
 
 def _restored(checkpoints: Checkpoints, workdir: Path, fresh: TrainState) -> TrainState:
     """The newest checkpoint, or the fresh state. CheckpointError unless all processes are at the same one."""
-    if blind := distributed.blind(workdir):
-        raise CheckpointError(f"{workdir}: process {blind[0]} does not see what process 0 writes there, expected one "
-                              "folder that all processes share: choose another --workdir")
     current = checkpoints.restore(fresh) or fresh
     if len(set(steps := distributed.exchange(str(current.step)))) > 1:
         raise CheckpointError(f"{workdir}: processes found other checkpoints than each other, of steps "
