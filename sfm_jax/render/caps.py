@@ -13,15 +13,15 @@ class Caps(NamedTuple):
     """Lengths of the renderer's lists: static numbers as capacities, traced counts [] as a render's demand.
 
     fragments: (triangle, pixel) candidates; large: those of triangles above 2 x 2 pixels (window backend);
-    tile_blocks, tile_large: blocks of 64 triangles in one 16 x 16 tile, triangles above 2 x 2 tiles (tiles backend);
+    tile_pairs, tile_blocks: (triangle, 16 x 16 tile) pairs, blocks of 64 triangles in one tile (tiles backend);
     contour: contour edges of the mesh; contour_fragments: (contour edge, pixel) candidates;
     band: pixels beside a contour. What a render does not use has demand 0.
     """
 
     fragments: Count = 0
     large: Count = 0
+    tile_pairs: Count = 0
     tile_blocks: Count = 0
-    tile_large: Count = 0
     contour: Count = 0
     contour_fragments: Count = 0
     band: Count = 0
@@ -31,11 +31,11 @@ def default_caps(image_size: tuple[int, int], triangle_count: int, edge_width: f
     """Capacities that hold a face-like mesh that fills the image; `suggest_caps` gives tighter, faster ones."""
     pixels = image_size[0] * image_size[1]
     tile_count = -(-image_size[0] // TILE) * -(-image_size[1] // TILE)
+    pairs = 2 * triangle_count + 16 * tile_count
     contour = min(3 * triangle_count // 2 + 64, 8192 + 16 * int(pixels**0.5)) if edge_width else 0
     return Caps(
         fragments=4 * pixels + 4096, large=4 * pixels + 4096,
-        # Never too few: every tile may have a block that is not full, and a triangle is in four tiles at most.
-        tile_blocks=tile_count + -(-4 * triangle_count // BLOCK), tile_large=min(1024, triangle_count),
+        tile_pairs=pairs, tile_blocks=tile_count + -(-pairs // BLOCK),  # every tile may have one that is not full
         contour=contour, contour_fragments=2 * pixels + 32 * contour, band=pixels if edge_width else 0,
     )
 

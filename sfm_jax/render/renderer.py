@@ -204,7 +204,6 @@ def _largest(demand: Caps) -> Caps:
 
 
 def _with_margin(need: Caps, margin: float) -> Caps:
-    """In round numbers, small ones of what costs much; triangles above 2 x 2 tiles may come where there were none."""
-    steps = Caps(*(64 for _ in need))._replace(tile_blocks=8, tile_large=8)
-    caps = Caps(*(-(-int(margin * count) // step) * step for count, step in zip(need, steps, strict=True)))
-    return caps._replace(tile_large=max(caps.tile_large, 8)) if caps.tile_blocks else caps
+    """In round numbers; a tile's blocks are long ones."""
+    steps = Caps(*(64 for _ in need))._replace(tile_blocks=8)
+    return Caps(*(-(-int(margin * count) // step) * step for count, step in zip(need, steps, strict=True)))

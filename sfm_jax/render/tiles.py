@@ -1,8 +1,8 @@
 """Visibility by tiles: sort the triangles into 16 x 16 pixel tiles, then compare a tile's triangles densely, in blocks.
 
 No scatter into the image at all, only a sort, looked-up rows and dense maxima: the way for TPUs, whose scatters are
-serial. A tile has as many blocks as it needs, so that what is compared grows with the triangles, not with the fullest
-tile. Triangles that touch more than 2 x 2 tiles are listed apart and tested in every tile. The design is ours.
+serial. A triangle is listed in every tile that its box touches, and a tile has as many blocks as it needs, so that what
+is compared grows with the triangles, not with the fullest tile. The design is ours.
 """
 
 import jax
@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from sfm_jax.array_types import AnyArray, Triangles
 from sfm_jax.render.caps import BLOCK, TILE, Caps
 from sfm_jax.render.coverage import FAR, NONE, bounding_boxes, corners, cover, take
-from sfm_jax.render.fragments import expand
+from sfm_jax.render.fragments import expand, scan_order
 
 _EMPTY = 2**31 - 1
 
@@ -30,54 +30,50 @@ def tiles(
     box = bounding_boxes(x, y, image_size, cull)
     # One row for all that is looked up of a triangle: TPUs gather one row after the other.
     table = jnp.stack([*x, *y, *z, *box], -1)
-    keys, wide = _sorted_keys(box, across, count)
+    keys, pairs = _sorted_keys(box, across, count, max(caps.tile_pairs, 1))
 
     bounds = jnp.searchsorted(keys, jnp.append(every, len(every)) * count).astype(jnp.int32)
-    blocks = -(-(bounds[1:] - bounds[:-1]) // BLOCK)
-    capacity = max(caps.tile_blocks, 1)
+    capacity, blocks = max(caps.tile_blocks, 1), -(-(bounds[1:] - bounds[:-1]) // BLOCK)
     tile, step, used, (start,), demand = expand(blocks, capacity, bounds[:-1])
-    padded = jnp.pad(keys, (0, BLOCK), constant_values=_EMPTY)
-    members = jax.vmap(lambda first: jax.lax.dynamic_slice(padded, (first,), (BLOCK,)))(start + step * BLOCK)
-    listed = used[:, None] & (members // count == tile[:, None])
+    slots = (start + step * BLOCK)[:, None] + jnp.arange(BLOCK, dtype=jnp.int32)
+    members = take(keys, jnp.minimum(slots, len(keys) - 1))
+    listed = used[:, None] & (slots < len(keys)) & (members // count == tile[:, None])
 
     def block(best, inputs):
         tile, step, face, listed = inputs
         ids, depths = best
-        best = jnp.where(step == 0, NONE, ids), jnp.where(step == 0, FAR, depths)
-        best = _nearer(best, _nearest(table, face, listed, tile, across))
+        ids, depths = jnp.where(step == 0, NONE, ids), jnp.where(step == 0, FAR, depths)
+        nearest, depth = _nearest(table, face, listed, tile, across)
+        # Of equally near ones that of an earlier block has the smaller id.
+        best = jnp.where(depth > depths, nearest, ids), jnp.maximum(depth, depths)
         return best, best
 
     none = jnp.full(TILE * TILE, NONE, jnp.int32), jnp.full(TILE * TILE, FAR)
     _, after = jax.lax.scan(block, none, (tile, step, members % count, listed))
     last = jnp.clip(jnp.cumsum(blocks) - 1, 0, capacity - 1)
     found = (blocks > 0) & (take(tile, last) == every)
-    best = tuple(jnp.where(found[:, None], take(values, last), empty)
-                 for values, empty in zip(after, none, strict=True))
-    if caps.tile_large:
-        large = jnp.nonzero(wide, size=caps.tile_large, fill_value=count)[0].astype(jnp.int32)
-        face, listed = jnp.minimum(large, count - 1), large < count
-        best = _nearer(best, jax.lax.map(lambda tile: _nearest(table, face, listed, tile, across), every))
+    ids, depths = (jnp.where(found[:, None], take(values, last), empty)
+                   for values, empty in zip(after, none, strict=True))
+    # Of pairs that were cut off nobody knows the tile.
+    demand = jnp.where(pairs > len(keys), len(every) + -(-pairs // BLOCK), demand)
 
     def image(a):
         squares = a.reshape(down, across, TILE, TILE).transpose(0, 2, 1, 3)
         return squares.reshape(down * TILE, across * TILE)[:height, :width].reshape(-1)
 
-    return *map(image, best), {"tile_blocks": demand, "tile_large": jnp.sum(wide.astype(jnp.int32))}
+    return image(ids), image(depths), {"tile_pairs": pairs, "tile_blocks": demand}
 
 
-def _sorted_keys(box, across, count):
-    """tile * count + triangle, sorted, of every tile that a triangle touches, at most 2 x 2 (_EMPTY: none); and which
-    triangles touch more."""
+def _sorted_keys(box, across, count, capacity):
+    """tile * count + triangle [capacity], sorted, of every tile that a triangle's box touches (_EMPTY: none); how many
+    there are."""
     left, right = (jnp.floor(a / TILE).astype(jnp.int32) for a in (box.left, box.right))
     top, bottom = (jnp.floor(a / TILE).astype(jnp.int32) for a in (box.top, box.bottom))
-    drawn = (box.right >= box.left) & (box.bottom >= box.top)
-    wide = drawn & ((right - left > 1) | (bottom - top > 1))
-    face = jnp.arange(count, dtype=jnp.int32)
-    keys = []
-    for column, row in ((left, top), (left + 1, top), (left, top + 1), (left + 1, top + 1)):
-        touched = drawn & ~wide & (column <= right) & (row <= bottom)
-        keys.append(jnp.where(touched, (row * across + column) * count + face, _EMPTY))
-    return jnp.sort(jnp.concatenate(keys)), wide
+    touched = jnp.where((box.width > 0) & (box.height > 0), (right - left + 1) * (bottom - top + 1), 0)
+    face, step, listed, (left, top, columns), demand = expand(touched, capacity, left, top, right - left + 1)
+    column, row = scan_order(step, columns, left, top)
+    tile = row.astype(jnp.int32) * across + column.astype(jnp.int32)
+    return jnp.sort(jnp.where(listed, tile * count + face, _EMPTY)), demand
 
 
 def _nearest(
@@ -100,9 +96,3 @@ def _nearest(
     best = jnp.max(depth, 0)
     return jnp.min(jnp.where((depth == best) & (depth > FAR), face[:, None], NONE), 0), best
 
-
-def _nearer(one, other):
-    """Of two (ids, depths) the nearer at each pixel, of equally near ones the smaller id."""
-    (ids, depths), (other_ids, other_depths) = one, other
-    takes = (other_depths > depths) | ((other_depths == depths) & (other_ids < ids))
-    return jnp.where(takes, other_ids, ids), jnp.where(takes, other_depths, depths)

@@ -180,7 +180,7 @@ def test_suggested_caps_hold_every_pose_and_overflow_names_caps_that_do():
 
     for camera in cameras:
         check_overflow(draw(camera, caps))
-    tiny = Caps(fragments=500, large=64, tile_blocks=8, tile_large=64, contour=20, contour_fragments=100, band=30)
+    tiny = Caps(fragments=500, large=64, tile_pairs=64, tile_blocks=8, contour=20, contour_fragments=100, band=30)
     image = draw(cameras[0], tiny)
     assert image.overflow > 0
     with pytest.raises(ValueError, match=r"list entries did not fit; caps=Caps\(fragments=\d+") as error:

@@ -69,7 +69,7 @@ def identical(points, triangles, size, cull=False):
     return np.asarray(seen[0].triangle)
 
 
-GENEROUS = Caps(fragments=200_000, large=200_000, tile_blocks=400, tile_large=400)
+GENEROUS = Caps(fragments=200_000, large=200_000, tile_pairs=20_000, tile_blocks=400)
 
 
 @pytest.mark.parametrize("cull", [False, True])
@@ -86,18 +86,50 @@ def test_backends_give_identical_ids_where_thousands_of_triangles_share_a_tile()
         assert len(np.unique(identical(camera.project(vertices), triangles, (19, 17)))) > 50
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_images_drawn_as_one_as_on_accelerators_are_each_what_it_was(backend, monkeypatch):
+    vertices, triangles = scenes.head(3)
+    points = jnp.stack([camera.project(vertices) for camera in scenes.cameras(vertices, 40, 3, perspective=True)])
+
+    def draw(points):
+        seen = visibility(points, triangles, (40, 37), backend, GENEROUS)
+        return seen.triangle, seen.depth, seen.overflow
+
+    alone = [jax.jit(draw)(each) for each in points]
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    ids, depths, overflow = jax.jit(jax.vmap(draw))(points)
+    assert not overflow.any() and len(np.unique(ids)) > 100
+    for index, (id_alone, depth_alone, _) in enumerate(alone):
+        # Two programs round the depth, and whether a pixel lies on an edge, differently.
+        assert np.mean(np.asarray(ids[index] == id_alone)) > 0.995
+        same = np.asarray(ids[index] == id_alone)
+        np.testing.assert_allclose(np.asarray(depths[index])[same], np.asarray(depth_alone)[same], rtol=1e-5)
+
+
 def test_too_few_blocks_lose_pixels_and_say_so():
     vertices, triangles = scenes.head(3)
     points = next(scenes.cameras(vertices, 40, 1, perspective=True)).project(vertices)
     whole = see(points, triangles, (40, 40), "tiles", GENEROUS)
     for blocks in (0, 1, 5, 9):
-        seen = see(points, triangles, (40, 40), "tiles", Caps(tile_blocks=blocks))
+        seen = see(points, triangles, (40, 40), "tiles", Caps(tile_pairs=20_000, tile_blocks=blocks))
         assert int(seen.overflow) == int(whole.demand.tile_blocks) - blocks > 0
         # What is listed is compared in full but for the tile that was cut off: there something farther may be seen.
         wrong = (np.asarray(seen.triangle) >= 0) & (np.asarray(seen.triangle) != np.asarray(whole.triangle))
         rows, columns = np.nonzero(wrong)
         assert len({*zip(rows // 16, columns // 16, strict=True)}) <= 1
         assert (np.asarray(seen.triangle) >= 0).sum() >= 100 * (blocks >= 5)
+
+
+def test_what_too_few_pairs_demand_is_enough():
+    vertices, triangles = scenes.head(3)
+    points = next(scenes.cameras(vertices, 40, 1, perspective=True)).project(vertices)
+    whole = see(points, triangles, (40, 40), "tiles", GENEROUS)
+    short = see(points, triangles, (40, 40), "tiles", Caps(tile_pairs=100, tile_blocks=4))
+    assert int(short.overflow) > 0 and short.demand.tile_pairs == whole.demand.tile_pairs
+    enough = Caps(tile_pairs=int(short.demand.tile_pairs), tile_blocks=int(short.demand.tile_blocks))
+    again = see(points, triangles, (40, 40), "tiles", enough)
+    assert int(again.overflow) == 0
+    np.testing.assert_array_equal(again.triangle, whole.triangle)
 
 
 @settings(deadline=None, max_examples=15)
