@@ -18,7 +18,7 @@ def rectangle(left, top, right, bottom):
 def test_every_pixel_far_down_is_covered(backend):
     size = (4200, 4200)
     points = rectangle(4180, 4180, 4190, 4190)
-    caps = default_caps(size, 2, 0.0)._replace(fragments=4096, large=4096)
+    caps = default_caps(size, 2, 0.0)._replace(fragments=4096, large=4096, tile_pairs=64, tile_blocks=64)
     seen = jax.jit(lambda points: visibility(points, QUAD, size, backend, caps))(points)
     covered = np.zeros(size, bool)
     covered[4180:4190, 4180:4190] = True
