@@ -15,7 +15,18 @@ import tempfile
 import time
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from configs.stage2 import get_config
 from experiments.results import machine, markdown_table, write_result
+from sfm_jax.data.photos import Photos, open_photos
+from sfm_jax.data.shards import build_shards
+from sfm_jax.losses.identity import padded_classes
+from sfm_jax.tasks import create_task
+from sfm_jax.training.optimiser import create_optimiser
+from sfm_jax.training.parallel import AXIS, TrainState, train_step
 
 # Google's figures for a v5e chip (docs.cloud.google.com/tpu/docs/v5e): bfloat16 operations, bytes of memory and of
 # traffic with it and with other chips (both directions), a second; chips of a host.
@@ -26,8 +37,6 @@ COLLECTIVES = ("psum", "pmax", "pmin", "all_gather", "reduce_scatter", "psum_inv
 
 def collectives(jaxpr, times=1):
     """{name: [count, bytes]} of what one device hands over in a program, those in loops as often as they run."""
-    import jax
-
     found = collections.defaultdict(lambda: [0, 0])
     for equation in jaxpr.eqns:
         if equation.primitive.name in COLLECTIVES:
@@ -47,30 +56,38 @@ def collectives(jaxpr, times=1):
     return found
 
 
-def count(devices, persons, photos, trunk, size=224):
-    """Bytes, collectives and operations of one device in a step; `photos` of each device."""
-    import jax
-    import jax.numpy as jnp
-
-    from configs.stage2 import get_config
-    from sfm_jax.losses.identity import padded_classes
-    from sfm_jax.tasks import create_task
-    from sfm_jax.training.optimiser import create_optimiser
-    from sfm_jax.training.parallel import AXIS, TrainState, train_step
-
+def pod_config(trunk, size=224):
+    """configs/stage2.py as a pod would run it, without synthetic photos."""
     config = get_config()
     config.update_from_flattened_dict({"trunk": trunk, "image_size": size, "render_size": size,
                                        "rendered_photos": 0, "precision": "bfloat16"})
+    return config
+
+
+def abstract_step(config, photos, persons=None, devices=1):
+    """(task, optimiser, a step's function, its state as shapes, a device's batch of so many photos).
+
+    persons: so many the tables of people hold, or as many as the config has; of these rows one device's, of `devices`.
+    """
     task = create_task(config)
-    task.terms.persons = persons
-    batch = task.dataset(photos, 0)[0]
-    params, state = jax.eval_shape(lambda tree: tree, task.init(jax.random.key(0), batch))
+    batch = task.dataset(photos, config.seed)[0]
+    params, state = jax.eval_shape(lambda tree: tree, task.init(jax.random.key(config.seed), batch))
+    if persons:
+        task.terms.persons = persons
+        rows = jax.ShapeDtypeStruct((padded_classes(persons) // devices, params["classes"].shape[1]), jnp.float32)
+        params |= {"classes": rows, "centres": rows}
     optimiser = create_optimiser(config.optimiser, config.steps, task.param_labels(params))
-    rows = jax.ShapeDtypeStruct((padded_classes(persons) // devices, params["classes"].shape[1]), jnp.float32)
-    params |= {"classes": rows, "centres": rows}
-    train = jax.eval_shape(lambda params, state: TrainState.create(params, state, optimiser, averaged=False), params,
-                           state)
-    step = train_step(task, optimiser, 0, 0.0, 10.0)
+    train = jax.eval_shape(
+        lambda params, state: TrainState.create(params, state, optimiser, averaged=bool(config.ema_decay)), params,
+        state)
+    step = train_step(task, optimiser, config.seed, config.ema_decay, config.optimiser.clip_norm)
+    return task, optimiser, step, train, batch
+
+
+def count(devices, persons, photos, trunk, size=224):
+    """Bytes, collectives and operations of one device in a step; `photos` of each device."""
+    task, _, step, train, batch = abstract_step(pod_config(trunk, size), photos, persons, devices)
+    params, state, rows = train.params, train.state, train.params["classes"]
     program = jax.make_jaxpr(step, axis_env=[(AXIS, devices)])(train, batch)
 
     def nbytes(tree):
@@ -96,11 +113,6 @@ def count(devices, persons, photos, trunk, size=224):
 
 def input_rate(size=224, copies=200):
     """Photos a second that one thread reads from shards, decodes, crops and augments; bytes of one in the shards."""
-    import numpy as np
-
-    from sfm_jax.data.photos import Photos, open_photos
-    from sfm_jax.data.shards import build_shards
-
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         for number in range(copies):

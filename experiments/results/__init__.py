@@ -32,6 +32,7 @@ TABLES = {  # name -> the module whose table(values) makes the table of NAME.jso
     "scan_to_mesh": "experiments.benchmarks.scan_to_mesh", "decode": "experiments.benchmarks.decode",
     "rasteriser_device": "experiments.benchmarks.rasteriser", "network_rate": "experiments.benchmarks.network_rate",
     "trunk": "experiments.benchmarks.trunk", "identity_head": "experiments.benchmarks.identity_head",
+    "ahead_of_time": "experiments.benchmarks.ahead_of_time",
 }
 
 
