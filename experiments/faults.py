@@ -15,7 +15,6 @@ permission take its place, and the table says so. The clock that jumps is Python
 
 import argparse
 import contextlib
-import json
 import os
 import random
 import signal
@@ -38,7 +37,7 @@ from experiments.counted_run import (
     newest,
     same_batches,
 )
-from experiments.results import RESULTS, machine, markdown_table, write_result
+from experiments.results import machine, markdown_table, stored, write_result
 from sfm_jax.training import distributed
 
 STEPS = 240
@@ -320,8 +319,7 @@ def row(name: str, outcomes: list[dict]) -> list[str]:
 
 def report(found: dict, order: list[str]) -> None:
     """Rows of what was found now, and of what was found before of other faults."""
-    file = RESULTS / "faults.json"
-    results = (json.loads(file.read_text())["faults"] if file.exists() else {}) | found
+    results = stored("faults").get("faults", {}) | found
     ordered = {name: results[name] for name in order if name in results}
     values = {"machine": machine(), "steps": STEPS, "faults": ordered}
     write_result("faults", values, table(values))

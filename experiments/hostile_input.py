@@ -28,7 +28,7 @@ import traceback
 from pathlib import Path
 
 from experiments.hostile_readers import NO_FILE, Reader, readers
-from experiments.results import RESULTS, machine, markdown_table, write_result
+from experiments.results import machine, markdown_table, stored, write_result
 
 ROOT = Path(__file__).parents[1]
 MEMORY, HANG, LARGEST = 1 << 30, 10, 1 << 18  # bytes; seconds; bytes of a file
@@ -191,8 +191,7 @@ def merged(before: dict, found: dict) -> dict:
 
 
 def report(found: dict) -> None:
-    file = RESULTS / "hostile_input.json"
-    results = json.loads(file.read_text())["readers"] if file.exists() else {}
+    results = stored("hostile_input").get("readers", {})
     results |= {name: merged(results.get(name, {}), one) for name, one in found.items()}
     values = {"machine": machine(), "limit_mb": MEMORY >> 20, "limit_s": HANG, "readers": results}
     write_result("hostile_input", values, table(values))

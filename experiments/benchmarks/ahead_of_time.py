@@ -12,21 +12,18 @@ them. Writes experiments/results/ahead_of_time.{json,md}; of cases that are left
 import argparse
 import collections
 import importlib
-import json
 import math
 import re
 import time
 from unittest import mock
 
 import jax
-import numpy as np
 from jax.experimental import topologies
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from experiments.benchmarks.pod import abstract_step, pod_config
 from experiments.benchmarks.step_profile import CONFIGS
-from experiments.results import RESULTS, machine, markdown_table, write_result
-from sfm_jax.training.parallel import AXIS, split_params
+from experiments.results import machine, markdown_table, stored, write_result
+from sfm_jax.training.parallel import ShardMapExecutor
 
 CASES = (*CONFIGS, "pod")
 POD = {"photos": 32, "persons": 2_000_000}
@@ -38,22 +35,16 @@ def compiled(config, devices, photos, persons=None):
     """The step, compiled for these devices, so many photos each."""
     # The renderer chooses by the default backend.
     with mock.patch("jax.default_backend", lambda: devices[0].platform):
-        task, optimiser, step, train, batch = abstract_step(config, photos, persons)
-        split = train.split(split_params(task, train.params), optimiser)
-        mesh = Mesh(np.asarray(devices), (AXIS,))
-        specs = jax.tree.map(lambda is_split: PartitionSpec(AXIS) if is_split else PartitionSpec(), split)
+        _, step, train, split, batch = abstract_step(config, photos, persons)
+        executor = ShardMapExecutor(step, split, devices)
 
-        def placed(leaf, spec):
-            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec))
+        def placed(leaf, is_split):
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=executor.sharding(is_split))
 
         def of_all(leaf):
-            whole = jax.ShapeDtypeStruct((len(devices) * len(leaf), *leaf.shape[1:]), leaf.dtype)
-            return placed(whole, PartitionSpec(AXIS))
+            return placed(jax.ShapeDtypeStruct((len(devices) * len(leaf), *leaf.shape[1:]), leaf.dtype), True)
 
-        mapped = jax.shard_map(step, mesh=mesh, in_specs=(specs, PartitionSpec(AXIS)),
-                               out_specs=(specs, PartitionSpec()), check_vma=False)
-        arguments = jax.tree.map(placed, train, specs), jax.tree.map(of_all, batch)
-        return jax.jit(mapped, donate_argnums=0).lower(*arguments).compile()
+        return executor.step.lower(jax.tree.map(placed, train, split), jax.tree.map(of_all, batch)).compile()
 
 
 def collectives(text):
@@ -99,12 +90,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", nargs="+", default=CASES, choices=CASES)
     flags = parser.parse_args()
-    file = RESULTS / "ahead_of_time.json"
-    before = json.loads(file.read_text())["cases"] if file.exists() else {}
+    cases = stored("ahead_of_time").get("cases", {})
     for case in flags.cases:
-        before[case] = measure(case)
-        print(case, before[case], flush=True)
-        values = {"machine": machine(), "cases": {name: before[name] for name in CASES if name in before}}
+        cases[case] = measure(case)
+        print(case, cases[case], flush=True)
+        values = {"machine": machine(), "cases": {name: cases[name] for name in CASES if name in cases}}
         write_result("ahead_of_time", values, table(values))
         jax.clear_caches()  # programs of several GB
     print(table(values))

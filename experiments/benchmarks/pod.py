@@ -26,7 +26,7 @@ from sfm_jax.data.shards import build_shards
 from sfm_jax.losses.identity import padded_classes
 from sfm_jax.tasks import create_task
 from sfm_jax.training.optimiser import create_optimiser
-from sfm_jax.training.parallel import AXIS, TrainState, train_step
+from sfm_jax.training.parallel import AXIS, TrainState, split_params, train_step
 
 # Google's figures for a v5e chip (docs.cloud.google.com/tpu/docs/v5e): bfloat16 operations, bytes of memory and of
 # traffic with it and with other chips (both directions), a second; chips of a host.
@@ -65,7 +65,7 @@ def pod_config(trunk, size=224):
 
 
 def abstract_step(config, photos, persons=None, devices=1):
-    """(task, optimiser, a step's function, its state as shapes, a device's batch of so many photos).
+    """(task, a step's function, its state as shapes, which of it is split over devices, a batch of so many photos).
 
     persons: so many the tables of people hold, or as many as the config has; of these rows one device's, of `devices`.
     """
@@ -81,12 +81,12 @@ def abstract_step(config, photos, persons=None, devices=1):
         lambda params, state: TrainState.create(params, state, optimiser, averaged=bool(config.ema_decay)), params,
         state)
     step = train_step(task, optimiser, config.seed, config.ema_decay, config.optimiser.clip_norm)
-    return task, optimiser, step, train, batch
+    return task, step, train, train.split(split_params(task, params), optimiser), batch
 
 
 def count(devices, persons, photos, trunk, size=224):
     """Bytes, collectives and operations of one device in a step; `photos` of each device."""
-    task, _, step, train, batch = abstract_step(pod_config(trunk, size), photos, persons, devices)
+    task, step, train, _, batch = abstract_step(pod_config(trunk, size), photos, persons, devices)
     params, state, rows = train.params, train.state, train.params["classes"]
     program = jax.make_jaxpr(step, axis_env=[(AXIS, devices)])(train, batch)
 

@@ -55,6 +55,12 @@ def write_result(name: str, values: dict, table: str) -> None:
     (RESULTS / f"{name}.md").write_text(_page(values, table))
 
 
+def stored(name: str) -> dict:
+    """The values of NAME.json; {} if nothing has been measured yet."""
+    file = RESULTS / f"{name}.json"
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
 def remade(name: str) -> str:
     """The text of NAME.md, made from NAME.json by the module of TABLES."""
     values = json.loads((RESULTS / f"{name}.json").read_text())

@@ -35,9 +35,14 @@ def default_caps(image_size: tuple[int, int], triangle_count: int, edge_width: f
     contour = min(3 * triangle_count // 2 + 64, 8192 + 16 * int(pixels**0.5)) if edge_width else 0
     return Caps(
         fragments=4 * pixels + 4096, large=4 * pixels + 4096,
-        tile_pairs=pairs, tile_blocks=tile_count + -(-pairs // BLOCK),  # every tile may have one that is not full
+        tile_pairs=pairs, tile_blocks=most_blocks(pairs, tile_count),
         contour=contour, contour_fragments=2 * pixels + 32 * contour, band=pixels if edge_width else 0,
     )
+
+
+def most_blocks(pairs: Count, tile_count: int) -> Count:
+    """Blocks of so many (triangle, tile) pairs, however they lie: every tile may have one that is not full."""
+    return tile_count + -(-pairs // BLOCK)
 
 
 def shortfall(demand: Caps, caps: Caps) -> Int[Array, ""]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from sfm_jax.array_types import AnyArray, Triangles
-from sfm_jax.render.caps import BLOCK, TILE, Caps
+from sfm_jax.render.caps import BLOCK, TILE, Caps, most_blocks
 from sfm_jax.render.coverage import FAR, NONE, bounding_boxes, corners, cover, take
 from sfm_jax.render.fragments import expand, scan_order
 
@@ -34,10 +34,10 @@ def tiles(
 
     bounds = jnp.searchsorted(keys, jnp.append(every, len(every)) * count).astype(jnp.int32)
     capacity, blocks = max(caps.tile_blocks, 1), -(-(bounds[1:] - bounds[:-1]) // BLOCK)
-    tile, step, used, (start,), demand = expand(blocks, capacity, bounds[:-1])
+    tile, step, used, (start, end), demand = expand(blocks, capacity, bounds[:-1], bounds[1:])
     slots = (start + step * BLOCK)[:, None] + jnp.arange(BLOCK, dtype=jnp.int32)
     members = take(keys, jnp.minimum(slots, len(keys) - 1))
-    listed = used[:, None] & (slots < len(keys)) & (members // count == tile[:, None])
+    listed = used[:, None] & (slots < end[:, None])
 
     def block(best, inputs):
         tile, step, face, listed = inputs
@@ -55,7 +55,7 @@ def tiles(
     ids, depths = (jnp.where(found[:, None], take(values, last), empty)
                    for values, empty in zip(after, none, strict=True))
     # Of pairs that were cut off nobody knows the tile.
-    demand = jnp.where(pairs > len(keys), len(every) + -(-pairs // BLOCK), demand)
+    demand = jnp.where(pairs > len(keys), most_blocks(pairs, len(every)), demand)
 
     def image(a):
         squares = a.reshape(down, across, TILE, TILE).transpose(0, 2, 1, 3)
@@ -69,8 +69,9 @@ def _sorted_keys(box, across, count, capacity):
     there are."""
     left, right = (jnp.floor(a / TILE).astype(jnp.int32) for a in (box.left, box.right))
     top, bottom = (jnp.floor(a / TILE).astype(jnp.int32) for a in (box.top, box.bottom))
-    touched = jnp.where((box.width > 0) & (box.height > 0), (right - left + 1) * (bottom - top + 1), 0)
-    face, step, listed, (left, top, columns), demand = expand(touched, capacity, left, top, right - left + 1)
+    columns = right - left + 1  # 0 of an empty box
+    face, step, listed, (left, top, columns), demand = expand(
+        columns * (bottom - top + 1), capacity, left, top, columns)
     column, row = scan_order(step, columns, left, top)
     tile = row.astype(jnp.int32) * across + column.astype(jnp.int32)
     return jnp.sort(jnp.where(listed, tile * count + face, _EMPTY)), demand
@@ -95,4 +96,3 @@ def _nearest(
     depth = jax.lax.optimization_barrier(depth)
     best = jnp.max(depth, 0)
     return jnp.min(jnp.where((depth == best) & (depth > FAR), face[:, None], NONE), 0), best
-

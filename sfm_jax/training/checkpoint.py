@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from sfm_jax.training.failures import orbax_unlogged, passing, writing
+from sfm_jax.training.failures import orbax_unlogged, passing, runtime_broke, writing
 from sfm_jax.training.parallel import TrainState
 from sfm_jax.training.workdir import write_text
 
@@ -122,7 +122,7 @@ class Checkpoints:
                 check_sums(self._folder / str(step))
                 return load(step), step, unreadable
             except Exception as error:  # orbax and tensorstore raise many kinds on damaged files
-                if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+                if runtime_broke(error):
                     raise  # of the processes' agreement that all have read it: another one is lost
                 if reason := passing(error):
                     raise CheckpointError(f"{self._folder / str(step)}: cannot be read now ({reason}); nothing was "

@@ -17,6 +17,7 @@ import jax
 from jax._src import distributed as runtime  # JAX's key-value store has no public name
 
 from sfm_jax.errors import BadInput
+from sfm_jax.training.failures import runtime_broke
 
 LOST = 3  # the exit code where another process was lost: run again to go on
 
@@ -187,8 +188,7 @@ class Companions:
         except BaseException as error:
             if not self._store:
                 raise
-            broken = isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error)
-            if broken:  # a collective saw another's connection break: the watch may know more
+            if broken := runtime_broke(error):  # a collective saw another's connection break: the watch may know more
                 self._thread.join(2 * BEAT)
             self._fall_silent()
             if isinstance(error, but):

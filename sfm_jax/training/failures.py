@@ -54,13 +54,18 @@ def passing(error: Exception) -> str | None:
     return reason or ("too little memory" if "RESOURCE_EXHAUSTED" in told else None)
 
 
+def runtime_broke(error: BaseException) -> bool:
+    """Whether JAX's runtime failed for another reason than too little memory: of several processes one may be lost."""
+    return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error)
+
+
 @contextlib.contextmanager
 def enough_memory(batch_size: int) -> Iterator[None]:
     """BadInput, naming `batch_size`, where the host or a device has too little memory for what is done inside."""
     try:
         yield
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+        if runtime_broke(error):
             raise
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise BadInput(f"batch_size: {batch_size} needs more memory than there is ({reason}); what was saved before is "

@@ -15,10 +15,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from sfm_jax.errors import BadInput
-from sfm_jax.training import distributed
 from sfm_jax.training.checkpoint import CheckpointError, Checkpoints
 from sfm_jax.training.clock import Clock
-from sfm_jax.training.distributed import Companions
+from sfm_jax.training.distributed import Companions, exchange
 from sfm_jax.training.failures import enough_memory
 from sfm_jax.training.logbook import Logbook
 from sfm_jax.training.optimiser import create_optimiser
@@ -123,7 +122,7 @@ def _train(task, config, workdir, begin):
 def _restored(checkpoints: Checkpoints, workdir: Path, fresh: TrainState) -> TrainState:
     """The newest checkpoint, or the fresh state. CheckpointError unless all processes are at the same one."""
     current = checkpoints.restore(fresh) or fresh
-    if len(set(steps := distributed.exchange(str(current.step)))) > 1:
+    if len(set(steps := exchange(str(current.step)))) > 1:
         raise CheckpointError(f"{workdir}: processes found other checkpoints than each other, of steps "
                               f"{', '.join(steps)}: run all again")
     return current

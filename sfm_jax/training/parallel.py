@@ -195,8 +195,9 @@ class PmapExecutor:
 class ShardMapExecutor:
     """The state is one array over a one-dimensional mesh of all devices, replicated or split by rows."""
 
-    def __init__(self, step: Callable, split: TrainState):
-        self._mesh, self._split = Mesh(np.asarray(jax.devices()), (AXIS,)), split
+    def __init__(self, step: Callable, split: TrainState, devices: Sequence[jax.Device] | None = None):
+        """devices: None is all that there are."""
+        self._mesh, self._split = Mesh(np.asarray(devices or jax.devices()), (AXIS,)), split
         specs = jax.tree.map(lambda is_split: PartitionSpec(AXIS) if is_split else PartitionSpec(), split)
         # check_vma=True would sum the gradients of replicated parameters by itself: pmean would then be N times off.
         mapped = jax.shard_map(step, mesh=self._mesh, in_specs=(specs, PartitionSpec(AXIS)),
@@ -207,7 +208,7 @@ class ShardMapExecutor:
         """The state of NumPy arrays, or arrays of one device, on all devices of all processes."""
         def one(leaf, split):
             leaf = np.asarray(leaf)
-            return jax.make_array_from_callback(leaf.shape, self._sharding(split), lambda index: leaf[index])
+            return jax.make_array_from_callback(leaf.shape, self.sharding(split), lambda index: leaf[index])
 
         return jax.tree.map(one, train, self._split)
 
@@ -219,7 +220,7 @@ class ShardMapExecutor:
             parts = [jax.device_put(part, device) for part, device in zip(np.split(leaf, len(devices)), devices,
                                                                           strict=True)]
             shape = (len(leaf) * jax.process_count(), *leaf.shape[1:])
-            return jax.make_array_from_single_device_arrays(shape, self._sharding(True), parts)
+            return jax.make_array_from_single_device_arrays(shape, self.sharding(True), parts)
 
         return jax.tree.map(one, batch)
 
@@ -231,7 +232,8 @@ class ShardMapExecutor:
         """For a checkpoint: replicated arrays in NumPy, split ones as they are."""
         return jax.tree.map(lambda leaf, split: leaf if split else jax.device_get(leaf), train, self._split)
 
-    def _sharding(self, split):
+    def sharding(self, split: bool) -> NamedSharding:
+        """Of an array that is split over the devices by rows, as a batch is, or is whole on each."""
         return NamedSharding(self._mesh, PartitionSpec(AXIS) if split else PartitionSpec())
 
 
