@@ -87,29 +87,38 @@ class Photos:
           BadInput: too many bad photos.
         """
         wanted = [*zip(map(int, indices), map(int, np.broadcast_to(epochs, len(indices))), strict=True)]
-        if self._threads > 1:
-            with concurrent.futures.ThreadPoolExecutor(self._threads) as pool:
-                rows = list(pool.map(lambda pair: self._usable(*pair), wanted))
-        else:
-            rows = [self._usable(*pair) for pair in wanted]
+        rows = [None] * len(wanted)
+        with concurrent.futures.ThreadPoolExecutor(self._threads) as pool:
+            run = pool.map if self._threads > 1 else map
+            while waiting := [place for place, row in enumerate(rows) if row is None]:
+                tries = [(self._not_known_bad(wanted[place][0]), wanted[place][1]) for place in waiting]
+                # Counted in the order of the batch, whichever thread was done first: the verdict is always the same.
+                for place, (number, _), found in zip(waiting, tries, run(self._try, tries), strict=True):
+                    if isinstance(found, BadPhoto):
+                        self._tally.bad(number, str(found))
+                    else:
+                        self._tally.good(number)
+                        rows[place] = found
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
     def bad(self) -> dict[str, str]:
         """Name and reason of every bad photo met so far."""
         return {self.source.name(index): reason for index, reason in sorted(self._tally.reasons.items())}
 
-    def _usable(self, index, epoch):
-        for candidate in ((index + step) % len(self.source) for step in range(len(self.source))):
-            if candidate not in self._tally.reasons:
-                try:
-                    row = self._row(candidate, epoch)
-                except BadPhoto as error:
-                    self._tally.bad(candidate, str(error))
-                else:
-                    self._tally.good(candidate)
-                    return row
+    def _not_known_bad(self, index):
+        """The first photo from `index` on, around the end, that is not known as bad."""
+        for number in ((index + step) % len(self.source) for step in range(len(self.source))):
+            if number not in self._tally.reasons:
+                return number
         raise BadInput(f"photos: none of {len(self.source)} can be used, the first because of "
                        f"{next(iter(self._tally.reasons.values()))}")
+
+    def _try(self, photo):
+        """The record of a photo (number, epoch), or why there is none."""
+        try:
+            return self._row(*photo)
+        except BadPhoto as error:
+            return error
 
     def _row(self, index, epoch):
         raw = self.source.raw(index)
@@ -159,7 +168,7 @@ def usable_cores() -> int:
 
 
 class Tally:
-    """Good and bad photos, each counted once. Shared by the threads that load."""
+    """Good and bad photos, each counted once. Batches may be loaded by several threads at once."""
 
     def __init__(self, length: int, max_bad_fraction: float):
         self.reasons: dict[int, str] = {}

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import logging
 import pickle
+import time
 
 import chex
 import numpy as np
@@ -247,9 +248,15 @@ class TestBadPhotos:
         photos = Photos(ListSource([*plain(200), self.bad()]), (5, 4), SIZE)
         np.testing.assert_array_equal(photos.load([200])["id"], [0])
 
-    def test_too_many(self):
+    @pytest.mark.parametrize("threads", [1, 5])
+    def test_too_many(self, threads, monkeypatch):
+        """The count is that of the batch's order, also where the good photos' threads are done last."""
         source = ListSource([self.bad(f"{k}.jpg") if k % 10 == 0 else photo for k, photo in enumerate(plain(300))])
-        photos = Photos(source, (5, 4), SIZE, max_bad_fraction=0.05, threads=1)
+        photos = Photos(source, (5, 4), SIZE, max_bad_fraction=0.05, threads=threads)
+        if threads > 1:
+            row = photos._row
+            monkeypatch.setattr(photos, "_row", lambda number, epoch: (time.sleep(number % 10 * 2e-3),
+                                                                       row(number, epoch))[1])
         with pytest.raises(ValueError, match=r"^photos: 6 of 51 cannot be used.*0\.05; the first: 0\.jpg: the file"):
             photos.load(np.arange(300))
 
