@@ -114,6 +114,17 @@ def integers(path: str | os.PathLike, key: str, values) -> np.ndarray:
     return array.astype(np.int64)
 
 
+def triangle_indices(path: str | os.PathLike, key: str, triangles, count: int) -> np.ndarray:
+    """Triangles [F, 3] int32 of `count` vertices. ValueError, naming file and key, of another shape or of vertices that
+    are not there."""
+    triangles = integers(path, key, triangles)
+    if triangles.ndim != 2 or triangles.shape[1] != 3 or not len(triangles):
+        raise ValueError(f"{path}: {key}: shape {triangles.shape}, expected [triangles, 3]")
+    if triangles.min() < 0 or triangles.max() >= count:
+        raise ValueError(f"{path}: {key}: indices {triangles.min()}..{triangles.max()}, expected 0..{count - 1}")
+    return triangles.astype(np.int32)
+
+
 def texts(path: str | os.PathLike, key: str, values) -> np.ndarray:
     """Values of a file as an array of texts. ValueError names the file and the key."""
     array = np.asarray(values)

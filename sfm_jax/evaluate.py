@@ -108,33 +108,34 @@ def _verification(options):
 def _sir(options):
     from sfm_jax.evaluation.protocols import identity
     from sfm_jax.evaluation.protocols.described import read_described
-    from sfm_jax.evaluation.protocols.matching import listed
+    from sfm_jax.evaluation.protocols.matching import photos_without_face
 
     if options.predictions is not None:
         described = read_described(options.predictions)
         if lacking := {"codes", "shapes"} - set(described):
             raise ValueError(f"{options.predictions}: found no {' and '.join(sorted(lacking))}, expected what the "
                              "reconstruct command writes, in folders by person")
-        return identity.evaluate(described["codes"], described["shapes"], _title(options), seed=options.seed)
+        return identity.evaluate(described["codes"], described["shapes"], _title(options), seed=options.seed,
+                                 lost=photos_without_face(options.predictions))
     photos = _Photos(options)
     found = photos.of(_photo_files(_needed(options, "photos")))
-    if lost := [name for name, some in found.items() if not some]:
-        print(f"no face found in {len(lost)} of {len(found)} photos, left out: {listed(lost)}", file=sys.stderr)
+    lost = [name for name, some in found.items() if not some]
     faces = {name: some[0] for name, some in found.items() if some}
     return identity.evaluate({name: face.code for name, face in faces.items()},
                              {name: face.neutral for name, face in faces.items()}, _title(options), photos.metric,
-                             options.seed)
+                             options.seed, lost)
 
 
 def _now(options):
     from sfm_jax.evaluation.protocols import now
     from sfm_jax.evaluation.protocols.matching import listed, resolve
 
-    truth, folder, partial = _needed(options, "truth"), options.predictions, options.partial
+    truth, folder, partial, lost = _needed(options, "truth"), options.predictions, options.partial, []
     if folder is None:
         names, folder = now.image_names(truth, options.images), Path(options.out) / "predictions"
         photos = _photo_files(_needed(options, "photos"))
         matches = resolve(names, photos, options.photos, partial)
+        now.check_folder(folder, names)
         faces = _Photos(options).of({name: photos[key] for name, key in matches.items()})
         for name, some in faces.items():
             if some:
@@ -142,7 +143,8 @@ def _now(options):
                 now.write_prediction(folder, name, neutral, topology.triangles,
                                      neutral[topology.landmarks[list(now.NOW_LANDMARKS)]])
         lost = [name for name, some in faces.items() if not some]
-        now.remove_predictions(folder, keep=set(faces) - set(lost))  # what an earlier run left
+        for name in set(names) - set(faces) | set(lost):
+            now.remove_prediction(folder, name)  # what an earlier run left
         if lost:
             print(f"no face found in {len(lost)} of {len(faces)} photos, which a submission needs: {listed(lost)}",
                   file=sys.stderr)
@@ -152,7 +154,7 @@ def _now(options):
                   f"them; {truth} has no scans to measure them by")
             return None
     return now.evaluate(truth, folder, _title(options), options.images, UNITS[options.unit], options.metrical, partial,
-                        options.seed, _progress)
+                        options.seed, _progress, lost)
 
 
 def _scans(protocol):

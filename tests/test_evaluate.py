@@ -173,6 +173,19 @@ def test_predictions_for_now_are_neutral_and_as_the_challenge_takes_them(photo, 
     assert run(*arguments) == 0
     values = json.loads((tmp_path / "out" / "outcome.json").read_text())["measured"][0]["values"]
     assert values["mean"]["value"] < 0.01
+    # What is not ours is not touched; what an earlier run left of an image that shows no face is removed, and told.
+    (place / "notes.npy").write_bytes(b"")
+    capsys.readouterr()
+    assert f"{place / 'notes.npy'}: is in the way, expected predictions of the list's" in refused(capsys, *arguments)
+    assert (place / "notes.npy").exists() and (place / "IMG_1.ply").exists()
+    (place / "notes.npy").unlink()
+    (tmp_path / "imagepathstest.txt").write_text("Ann/selfie/IMG_1.jpg\nAnn/selfie/IMG_2.jpg\n")
+    Image.new("RGB", (64, 64)).save(tmp_path / "photos" / "Ann" / "selfie" / "IMG_2.jpg")
+    (place / "IMG_2.ply").write_bytes((place / "IMG_1.ply").read_bytes())
+    (place / "IMG_2.npy").write_bytes((place / "IMG_1.npy").read_bytes())
+    assert run(*arguments) == 0
+    assert sorted(file.name for file in place.iterdir()) == ["IMG_1.npy", "IMG_1.ply"]
+    assert "No face found in 1 of 2 photos, left out, which flatters: Ann/selfie/IMG_2." in capsys.readouterr().out
 
 
 def test_codes_shapes_models_and_videos(tmp_path, capsys):
@@ -217,7 +230,10 @@ def test_shapes_and_codes_of_the_reconstruct_command(tmp_path, capsys):
     assert run("--protocol=sir", f"--predictions={tmp_path / 'faces'}", f"--out={tmp_path / 's'}") == 0
     values = json.loads((tmp_path / "s" / "outcome.json").read_text())["measured"][0]["values"]
     assert values["rank-1 %"]["value"] == 100 and values["between / within"]["value"] > 5
-    assert "faces (6 photos of 3 people)" in capsys.readouterr().out
+    assert "faces (6 photos of 3 people)" in (out := capsys.readouterr().out) and "No face" not in out
+    settle(tmp_path / "faces" / "p0", "turned", 0)
+    assert run("--protocol=sir", f"--predictions={tmp_path / 'faces'}", f"--out={tmp_path / 's'}") == 0
+    assert "No face found in 1 of 7 photos, left out, which flatters: p0/turned." in capsys.readouterr().out
 
     # A photo in which no face was found left no folder, but is listed: its pairs are refused, and it is told.
     pairs = [f"p{k % 3}/photo0 p{(k + other) % 3}/photo1 {1 - other}" for k in range(10) for other in (0, 1)]

@@ -97,7 +97,8 @@ class Ours:
     def __init__(self, model, vertices):
         self._points = point_model(model, vertices)
         free = Prior(jnp.zeros(len(self._points.identity)), jnp.float32(IDENTITY),
-                     jnp.zeros((1, len(self._points.expression))), jnp.float32(EXPRESSION))
+                     jnp.zeros((1, len(self._points.expression))), jnp.float32(EXPRESSION),
+                     *self._points.expression_bounds)
 
         def one(seen):
             return fit_points(self._points, seen[None], jnp.ones((1, len(vertices))), free, SETTINGS)

@@ -29,9 +29,11 @@ def angle(a: Float[AnyArray, "*batch d"], b: Float[AnyArray, "*batch d"]) -> Flo
 
 def slerp(
     a: Float[AnyArray, "*batch d"], b: Float[AnyArray, "*batch d"], t: Numbers
-) -> Float[Array, "*batch d"]:
-    """The point at fraction t of the geodesic from unit vector a to b (Shoemake 1985)."""
-    return exponential(a, jnp.asarray(t) * logarithm(a, b))
+) -> Float[Array, "*points d"]:
+    """The point at fraction t of the geodesic from unit vector a to b (Shoemake 1985); t [] or of a shape that
+    broadcasts with the leading one of a and b: [T] gives T points [T, d] between two vectors [d]."""
+    tangent = jnp.asarray(t)[..., None] * logarithm(a, b)
+    return exponential(jnp.broadcast_to(a, tangent.shape), tangent)
 
 
 def exponential(base: Float[AnyArray, "*batch d"], tangent: Float[AnyArray, "*batch d"]) -> Float[Array, "*batch d"]:
@@ -43,14 +45,17 @@ def exponential(base: Float[AnyArray, "*batch d"], tangent: Float[AnyArray, "*ba
 def logarithm(base: Float[AnyArray, "*batch d"], point: Float[AnyArray, "*batch d"]) -> Float[Array, "*batch d"]:
     """log_base(point): the tangent vector at `base` whose exponential is `point`; its length is the angle.
 
-    At the antipode every direction is shortest; zero is returned there, because none can be preferred.
+    At the antipode, within 1e-6 of it, every direction is shortest; zero is returned there, because none can be
+    preferred.
     """
-    tangent = point - jnp.sum(base * point, axis=-1, keepdims=True) * base
+    cosine = jnp.sum(base * point, axis=-1, keepdims=True)
+    tangent = point - cosine * base
     length = _norm(tangent)[..., None]
-    direction = tangent / jnp.where(length <= 1e-7, 1.0, length)
+    tiny = length <= jnp.where(cosine < 0, 1e-6, 1e-7)
+    direction = tangent / jnp.where(tiny, 1.0, length)
     # Near the antipode the difference above is all rounding: once more, so that the tangent is tangent.
     direction = direction - jnp.sum(base * direction, axis=-1, keepdims=True) * base
-    return jnp.where(length <= 1e-7, tangent, direction * angle(base, point)[..., None])
+    return jnp.where(tiny, jnp.where(cosine < 0, 0.0, tangent), direction * angle(base, point)[..., None])
 
 
 def sample_uniform(rng: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "..."]:

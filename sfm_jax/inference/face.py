@@ -83,9 +83,11 @@ def view(
 
 def check_landmarks(model: MorphableModel, name: str) -> None:
     """ValueError, about the model `name`, unless it has the 68 landmarks by which faces are cropped and found."""
-    if not len(model.topology.landmarks):
-        raise ValueError(f"{name}: key 'landmarks': found 0, expected 68 vertices in iBUG's order, around which photos "
-                         "are cropped: convert the model again with --landmarks=FILE (python -m sfm_jax.convert -h)")
+    count = len(model.topology.landmarks)
+    if count != 68:
+        raise ValueError(f"{name}: key 'landmarks': found {count}, expected 68 vertices in iBUG's order, around which "
+                         "photos are cropped: convert the model again with --landmarks=FILE (python -m "
+                         "sfm_jax.convert -h)")
 
 
 def crop_frame(model: MorphableModel) -> tuple[Float[np.ndarray, "3"], float]:

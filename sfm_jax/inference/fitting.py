@@ -32,12 +32,15 @@ _LEAST_DAMPING, _MOST_DAMPING = 1e-6, 1e6
 @flax.struct.dataclass
 class PointModel:
     """P points of a face model: mean [P, 3], identity [K, P, 3] and expression [E, P, 3], in units of the mean face's
-    crop (`face.crop_frame`), from its middle; normals [P, 3] of the mean face, zero where nothing hides a point."""
+    crop (`face.crop_frame`), from its middle; normals [P, 3] of the mean face, zero where nothing hides a point.
+    What numbers of an expression lie between, and their unit, are the model's (`MorphableModel`)."""
 
     mean: Float[AnyArray, "P 3"]
     identity: Float[AnyArray, "K P 3"]
     expression: Float[AnyArray, "E P 3"]
     normals: Float[AnyArray, "P 3"]
+    expression_bounds: tuple[float, float] = flax.struct.field(pytree_node=False, default=(0.0, 1.0))
+    expression_unit: float = flax.struct.field(pytree_node=False, default=1.0)
 
     def __call__(
         self, identity: Float[AnyArray, "*#batch k"], expression: Float[AnyArray, "*#batch e"]
@@ -55,8 +58,8 @@ class Prior(NamedTuple):
     identity_deviation: Numbers
     expression: Float[AnyArray, "*frames E"]
     expression_deviation: Numbers
-    low: float = 0.0
-    high: float = 1.0
+    low: Number
+    high: Number
 
 
 class PointFit(NamedTuple):
@@ -102,20 +105,22 @@ def point_model(
     pivot, side = crop_frame(model)
     normals = pick(vertex_normals(model.mean, model.topology.triangles))
     return PointModel((pick(model.mean) - pivot) / side, pick(model.identity_basis[:identities]) / side,
-                      pick(model.expression_basis) / side, normalise(normals))
+                      pick(model.expression_basis) / side, normalise(normals), model.expression_bounds,
+                      model.expression_unit)
 
 
 def joined(*models: PointModel) -> PointModel:
-    """The points of all of them."""
-    parts = zip(*((m.mean, m.identity, m.expression, m.normals) for m in models), strict=True)
-    return PointModel(*(jnp.concatenate(part, -2) for part in parts))
+    """The points of all of them, which are of one model."""
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts, -2), *models)
 
 
 def standard_prior(model: PointModel, frames: int = 1, identity_deviation: float = 1.0,
                    expression_deviation: float = 0.3) -> Prior:
-    """Of a person of whom nothing is known: the mean face at rest."""
+    """Of a person of whom nothing is known: the mean face at rest. expression_deviation: of an activation; one of
+    statistical expressions is as much in their unit."""
     return Prior(jnp.zeros(len(model.identity)), jnp.asarray(identity_deviation),
-                 jnp.zeros((frames, len(model.expression))), jnp.asarray(expression_deviation))
+                 jnp.zeros((frames, len(model.expression))),
+                 jnp.asarray(expression_deviation * model.expression_unit), *model.expression_bounds)
 
 
 def affine_pose(

@@ -168,7 +168,7 @@ class Reconstructor:
         points = found.points[:, :2] if self._encoder is not None else found.landmarks68
         corners = found.box.reshape(2, 2)
         centre, side = corners.mean(0), 2.0**0.5 * (corners[1] - corners[0]).max()
-        fit = self._pose((points - centre) / side + 0.5, self._prior(0.3, 0.15))
+        fit = self._pose((points - centre) / side + 0.5, fitting.standard_prior(self._points, 1, 0.3, 0.15))
         roll = float(rotation_to_euler(fit.rotation[0])[2])
         # Training's box is around the 68 landmarks, jaw and all: those of a face fitted to the points.
         turn = crop_affine((centre, side), self.size, -roll)
@@ -184,7 +184,7 @@ class Reconstructor:
         """The network's answer, codes without a leading dimension, and z [d]; of a model without a network: a fit to
         points alone."""
         if self._encoder is None:
-            fit = self._pose(seen, self._prior(1.0, 0.3))
+            fit = self._pose(seen, fitting.standard_prior(self._points))
             albedo = np.zeros(len(self.model.albedo_basis), np.float32)
             codes = FaceCodes(fit.identity, fit.expression[0], albedo, fit.rotation[0], fit.log_scale[0], fit.shift[0],
                               ambient().coefficients)
@@ -218,7 +218,7 @@ class Reconstructor:
         """The network's answer, moved to the observed points, then to the photo."""
         if self._encoder is not None:
             prior = fitting.Prior(codes.identity, jnp.asarray(NETWORK_IDENTITY), codes.expression[None],
-                                  jnp.asarray(NETWORK_EXPRESSION))
+                                  jnp.asarray(NETWORK_EXPRESSION), *self._points.expression_bounds)
             fit = self._pose(seen, prior)
             codes = codes._replace(identity=fit.identity, expression=fit.expression[0], rotation=fit.rotation[0],
                                    log_scale=fit.log_scale[0], shift=fit.shift[0])
@@ -229,11 +229,6 @@ class Reconstructor:
         """A fit of codes and camera to points alone."""
         return self._fit_points(self._points, jnp.asarray(seen, jnp.float32)[None], self._weights[None], prior,
                                 settings=POINT_SETTINGS)
-
-    def _prior(self, identity, expression):
-        prior = fitting.standard_prior(self._points, 1, identity, expression * self.model.expression_unit)
-        low, high = self.model.expression_bounds
-        return prior._replace(low=low, high=high)
 
     def _landmarks_of(self, fit):
         return np.asarray(self._project(self._landmarks, fit.identity, fit.expression[0], fit.rotation[0],

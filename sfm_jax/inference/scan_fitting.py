@@ -18,8 +18,10 @@ import scipy.linalg
 import scipy.optimize
 import scipy.sparse
 from jaxtyping import Float
+from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
+from sfm_jax.array_files import triangle_indices
 from sfm_jax.geometry.closest_point import Surface, check_points, sample_surface
 from sfm_jax.geometry.icp import Similarity, similarity_between
 from sfm_jax.geometry.smooth_field import curvature_matrix, place_matrix, smooth_field
@@ -28,6 +30,8 @@ from sfm_jax.morphable.model import MorphableModel
 
 UNITS = {"metres": 1000.0, "centimetres": 10.0, "inches": 25.4, "micrometres": 0.001}
 _JAW = 17  # landmarks that slide on the surface as the head turns: used for the start alone
+_MISFIT = 0.4  # of the landmarks' extent: of people, smiling, from the mean it is 0.1; mirrored or in any order 0.9
+_AWAY = 0.5  # of the points' spread: the median landmark's distance from the scan, which is a twentieth
 _RIGID = 5  # steps at first in which the pose alone moves
 _TUKEY = 4.685  # deviations beyond which a point has no pull: 95 % efficient for Gaussian noise
 
@@ -55,8 +59,9 @@ class Settings:
 
 
 class ScanReport(NamedTuple):
-    """start: "given", "landmarks" or "search"; converged, iterations: of the codes; deviation: mm, the robust standard
-    deviation of the points about the surface; used: share of the points that pull; moves: mm, of each iteration."""
+    """start: "given", "landmarks" or "search"; converged, iterations: of the codes; deviation: mm of the model, the
+    robust standard deviation of the points about the surface; used: share of the points that pull; moves: mm, of each
+    iteration."""
 
     start: str
     converged: bool
@@ -113,6 +118,8 @@ def fit_scan(
     landmarks = None if landmarks is None else _known_landmarks(model, landmarks)
     if not scale:
         check_units(model, points)
+    if landmarks is not None:
+        _check_landmarks(model, points, *landmarks, scale)
     chosen = np.random.default_rng(settings.seed).permutation(len(points))[:settings.samples]
     sample = points[chosen]
     sample_normals = None if normals is None else normals[chosen]
@@ -123,9 +130,11 @@ def fit_scan(
     problem = _Problem(model, sample, sample_normals, landmarks, scale, settings)
     if how == "search":
         start = problem.best_of(find_starts(model, sample, scale))
+    if normals is not None:
+        _check_outward(problem, start)
     state, report = problem.solve(start, how)
     if not report.used:
-        raise ValueError("points: none came to lie on the face, expected a scan of one (and outward normals)")
+        raise ValueError("points: none came to lie on the face, expected a scan of one")
     vertices = problem.vertices(state)
     if displace:
         more = np.random.default_rng(settings.seed).permutation(len(points))[:5 * settings.samples]
@@ -166,6 +175,7 @@ def load_scan(
     check_points(vertices, f"{path}: vertices")
     if not len(triangles):
         return vertices, None
+    triangles = triangle_indices(path, "triangles", triangles, len(vertices))
     found = sample_surface(vertices, triangles, samples, np.random.default_rng(seed))
     return found.points, Surface(vertices, triangles).normals[found.triangles]
 
@@ -239,8 +249,7 @@ class _Problem:
                 break
         matches = self.match(state.motion, self.vertices(state))
         used = float((matches.weights > 0).mean())
-        deviation = float(matches.deviation * state.motion.scale)
-        return state, ScanReport(how, converged, len(moves), deviation, used, tuple(moves))
+        return state, ScanReport(how, converged, len(moves), float(matches.deviation), used, tuple(moves))
 
     def match(self, motion, vertices, reach=0.0) -> _Matches:
         """What the points mean for a surface; they pull up to `reach` mm, or as far as their deviation allows."""
@@ -369,6 +378,29 @@ def _known_landmarks(model, landmarks):
     if known.sum() < 3:
         raise ValueError(f"landmarks: found {known.sum()} known, expected at least 3")
     return vertices[known], landmarks[known]
+
+
+def _check_landmarks(model, points, which, places, scale):
+    """ValueError unless landmarks [L, 3], the vertices `which`, are near the points [N, 3] and in a face's places."""
+    away, spread = float(np.median(cKDTree(points).query(places)[0])), _spread(points)
+    if away > _AWAY * spread:
+        raise ValueError(f"landmarks: half of them lie {away:.3g} and more from the points, half of which are within "
+                         f"{spread:.3g} of their middle: do both have one unit and place?")
+    mean = np.asarray(model.mean, np.float64)[which]
+    start = similarity_between(mean, places, scale=scale)
+    extent = start.scale * np.sqrt(np.square(mean - mean.mean(0)).sum(1).mean())
+    misfit = np.sqrt(np.square(start.apply(mean) - places).sum(1).mean()) / extent
+    if misfit > _MISFIT:
+        raise ValueError(f"landmarks: found {misfit:.2f} of their extent off the mean face's (root mean square), "
+                         f"expected at most {_MISFIT:g}: iBUG's 68, in this order, not mirrored, in the points' unit")
+
+
+def _check_outward(problem, motion):
+    """ValueError where the points that lie on the mean face, moved, have normals into it."""
+    near = dataclasses.replace(problem, normals=None).match(motion, problem.mean)
+    facing = (problem.normals @ motion.rotation * near.normals).sum(1)
+    if (facing * near.weights).sum() < 0:
+        raise ValueError("normals: most of those at the face point into it, expected outward ones")
 
 
 def _unit(vectors):

@@ -70,8 +70,8 @@ class SphereFaceModel:
 
     def interpolate(
         self, a: Float[AnyArray, "*batch d"], b: Float[AnyArray, "*batch d"], t: Numbers
-    ) -> Float[Array, "*batch d"]:
-        """Identity at fraction t of the geodesic between two people (slerp)."""
+    ) -> Float[Array, "*points d"]:
+        """Identity at fraction t of the geodesic between two people; t as of `geometry.sphere.slerp`."""
         return sphere.slerp(a, b, t)
 
     def save(self, path: str | os.PathLike, **extra: object) -> None:

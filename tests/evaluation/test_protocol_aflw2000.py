@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 import scipy.io
 import scipy.stats
+from scipy.spatial.transform import Rotation
 from started import environment
 
+from sfm_jax.data.augment import MIRROR
 from sfm_jax.evaluation.protocols import aflw2000, landmark_files
+from sfm_jax.morphable.default import load_default
 
 YAWS = (2.0, -30.0, 31.0, -59.0, 75.0, -88.0, 12.0)
 
@@ -245,8 +248,9 @@ def test_other_pixels_than_the_photos_are_refused(folder):
         return aflw2000.evaluate(truth, {name: change(points)[None] for name, points in
                                          zip(truth.names, truth.points, strict=True)})
 
-    for change in (lambda points: points / 450, lambda points: points + 1000, lambda points: points + [1000, 0],
-                   lambda points: points - [0, 1000]):
+    with pytest.raises(ValueError, match="with all numbers times 450, expected pixels of the photos as they ar"):
+        evaluated(lambda points: points / 450)
+    for change in (lambda points: points + 1000, lambda points: points + [1000, 0], lambda points: points - [0, 1000]):
         with pytest.raises(ValueError, match="predictions: found the middle of [67] of 7 faces outside the true ones"):
             evaluated(change)
     with pytest.raises(ValueError, match=r"found an error of .* %, of 0 % with x and y exchanged, expected x first"):
@@ -254,9 +258,43 @@ def test_other_pixels_than_the_photos_are_refused(folder):
     evaluated(lambda points: points.mean(0) + 0 * points)  # bad, but where it should be
 
 
+@pytest.fixture(scope="module")
+def faces():
+    """Landmarks [200, 68, 2] in photos of 450 pixels, of heads turned to either side."""
+    model, rng = load_default(0), np.random.default_rng(0)
+    shape = np.asarray(model.mean, np.float64)[model.topology.landmarks]
+    turns = Rotation.from_euler("YXZ", rng.uniform(-1, 1, (200, 3)) * [80, 25, 25], degrees=True).as_matrix()
+    points = np.einsum("nij,pj->npi", turns, shape - shape.mean(0))[..., :2] * [1, -1]
+    return points * rng.uniform(0.8, 1.6, (200, 1, 1)) + 225 + rng.normal(size=(200, 1, 2)) * 15
+
+
+@pytest.mark.parametrize(("change", "told"), [
+    (lambda faces: faces[:, MIRROR], "of 0 % with left and right landmarks exchanged, expected iBUG's order"),
+    (lambda faces: [450, 0] + faces * [-1, 1], "with x mirrored, expected x to the right"),
+    (lambda faces: ([450, 0] + faces * [-1, 1])[:, MIRROR], "with the photos mirrored, expected landmarks of the phot"),
+    (lambda faces: faces * 320 / 450, "with all numbers times 1.41, expected pixels of the photos as they are"),
+    (lambda faces: np.roll(faces, 1, 1), "with every landmark one later, expected iBUG's order"),
+    (lambda faces: faces[:, np.random.default_rng(0).permutation(68)], "moved, turned and scaled onto the true one"),
+    (lambda faces: faces[:, ::-1], "moved, turned and scaled onto the true one, expected at most 25: iBUG's 68")])
+def test_another_order_side_or_size_of_the_photos_is_told(faces, change, told):
+    truth = aflw2000.Truth(tuple(f"{number:03d}" for number in range(200)), faces, np.linspace(-80, 80, 200))
+    noisy = faces + 4 * np.random.default_rng(1).normal(size=faces.shape)
+
+    def evaluated(predicted):
+        return aflw2000.evaluate(truth, dict(zip(truth.names, predicted[:, None], strict=True)))
+
+    with pytest.raises(ValueError, match=told):
+        evaluated(change(faces))
+    with pytest.raises(ValueError, match=told.removeprefix("of 0 % ")):
+        evaluated(change(noisy))
+    frontal = np.broadcast_to(faces[np.abs(faces[:, 36] - faces[:, 45])[:, 0].argmax()], faces.shape)
+    for bad in (noisy, frontal - frontal.mean(1, keepdims=True) + faces.mean(1, keepdims=True)):
+        assert evaluated(bad).rows[0].values["mean"].value > 3  # bad is no mistake
+
+
 def test_names_that_do_not_match_are_listed(folder):
     truth = aflw2000.read_truth(folder)
-    predictions = {name: truth.points[:1] for name in (*truth.names[:5], "image9")}
+    predictions = dict(zip((*truth.names[:5], "image9"), truth.points[:6, None], strict=True))
     with pytest.raises(ValueError, match=r"5 of 7 names match; 2 without a prediction \(image00005, image00006\); "
                                          r"1 predicted that the truth does not have \(image9\)"):
         aflw2000.evaluate(truth, predictions)

@@ -40,6 +40,12 @@ def test_people_on_a_line():
     assert [sample["nearest"] for sample in outcome.samples] == ["a/1", "a/0", "b/1", "b/0"]
 
 
+def test_photos_without_a_face_are_told():
+    assert identity.evaluate(*faces()).notes == ()
+    notes = identity.evaluate(*faces(), lost=["p1/x", "p0/y"]).notes
+    assert notes == ("No face found in 2 of 26 photos, left out, which flatters: p0/y, p1/x.",)
+
+
 def test_names_must_match_and_name_people():
     codes, shapes = faces()
     del shapes["p0/1"]

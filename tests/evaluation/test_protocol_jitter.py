@@ -79,6 +79,29 @@ def test_true_shaking_does_not_count_where_there_is_a_truth():
         jitter.evaluate(tracks | {"b": tracks["b"][1:]}, truth)
 
 
+def test_frames_without_a_face_are_left_out_and_told(tmp_path):
+    """What the reconstruct command fills in between is no measurement: a straight line has no jitter."""
+    rng = np.random.default_rng(0)
+    track, found = rng.normal(size=(300, 68, 2)), np.arange(300) % 30 < 10
+    filled = track.copy()
+    for column in np.ndindex(68, 2):
+        filled[(slice(None), *column)] = np.interp(np.arange(300), np.flatnonzero(found), track[found][(..., *column)])
+    (tmp_path / "clip_1").mkdir()
+    np.savez(tmp_path / "clip_1" / "params.npz", landmarks68_px=filled, found=found)
+    outcome = jitter.evaluate(jitter.read_tracks(tmp_path))
+    np.testing.assert_allclose(outcome.rows[0].values["jitter"].value, np.sqrt(2), rtol=0.03)
+    np.testing.assert_allclose(outcome.rows[0].values["motion"].value, 2, rtol=0.03)
+    assert jitter.evaluate({"clip": filled}).rows[0].values["jitter"].value < 1  # which it would have been
+    assert outcome.notes == ("Frames without a face, left out: clip: 200 of 300.",)
+    assert outcome.samples[0]["without a face"] == 200 and outcome.samples[0]["frames"] == 300
+    np.savez(tmp_path / "clip_1" / "params.npz", landmarks68_px=filled, found=np.arange(300) % 3 > 0)
+    with pytest.raises(ValueError, match="clip: found no 3 frames in a row with a face, of 300"):
+        jitter.evaluate(jitter.read_tracks(tmp_path))
+    np.savez(tmp_path / "clip_1" / "params.npz", landmarks68_px=filled, found=found[1:])
+    with pytest.raises(ValueError, match=r"clip: found: shape \(299,\), expected \(300,\), whether there is a face"):
+        jitter.read_tracks(tmp_path)
+
+
 def test_tracks_of_every_layout(tmp_path):
     track = np.random.default_rng(0).normal(size=(9, 68, 2))
     (tmp_path / "npy").mkdir()

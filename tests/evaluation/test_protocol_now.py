@@ -218,6 +218,16 @@ def test_wrong_meshes_are_named(tmp_path):
     (tmp_path / "nan.obj").write_text("v 0 0 0\nv 100 nan 0\nv 0 100 50\nf 1 2 3\n")
     with pytest.raises(ValueError, match="nan.obj: vertex 1 is .*nan.*expected finite numbers"):
         read_mesh(tmp_path / "nan.obj")
+    for vertex in (9, -1):
+        (tmp_path / "index.ply").write_text(
+            "ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n"
+            "element face 1\nproperty list uchar int vertex_indices\nend_header\n"
+            f"0 0 0\n100 0 0\n0 100 0\n3 0 1 {vertex}\n")
+        with pytest.raises(ValueError, match=rf"index.ply: triangles: indices {min(vertex, 0)}..{max(vertex, 1)}, "):
+            read_mesh(tmp_path / "index.ply")
+    np.save(tmp_path / "one.npy", 3.0)
+    with pytest.raises(ValueError, match=r"one.npy: found points of shape \(\), expected \[P, 3\]"):
+        read_points(tmp_path / "one.npy")
     (tmp_path / "broken.ply").write_bytes(b"ply\nformat nonsense")
     with pytest.raises(ValueError, match="broken.ply: not a readable mesh"):
         read_mesh(tmp_path / "broken.ply")

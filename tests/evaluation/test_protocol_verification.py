@@ -124,6 +124,16 @@ def test_photos_without_a_face_are_refused_and_told(capsys):
     assert "598 of 600 pairs" in verification.evaluate(pairs, {"codes": codes}, partial=True).rows[0].name
 
 
+def test_photos_in_several_folds_are_told():
+    rng = np.random.default_rng(0)
+    pairs, codes = noisy_pairs()[0], {}
+    codes = {name: rng.normal(size=4) for name in pairs.names}
+    assert "no person in two folds" in verification.evaluate(pairs, {"codes": codes}).notes[-1]
+    again = pairs._replace(first=(*pairs.first[:-1], pairs.first[0]))
+    notes = verification.evaluate(again, {"codes": codes}).notes
+    assert f"but 1 of {len(again.names)} names are in several ({pairs.first[0]}): they are too narrow" in notes[-1]
+
+
 @pytest.mark.parametrize("kept, message", [
     (lambda fold, same: fold == 0 or same, "fold 2: found 30 pairs of one person among 30, expected both kinds"),
     (lambda fold, same: fold == 1, "found fold 2 alone, expected at least two folds"),

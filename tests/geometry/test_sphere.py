@@ -33,6 +33,28 @@ def test_slerp_is_shoemakes_closed_form():
     np.testing.assert_allclose(sphere.slerp(a, b, 0.3), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(("batch", "steps"), [((), (8,)), ((8,), (8,)), ((3,), (5, 1)), ((3,), ())])
+def test_slerp_at_many_fractions_is_that_of_each(batch, steps):
+    a, b = (points[:np.prod(batch, dtype=int)].reshape(*batch, 8) for points in unit_pairs(3, 8))
+    t = np.random.default_rng(0).random(steps).astype(np.float32)
+    found = sphere.slerp(a, b, t)
+    chex.assert_shape(found, (*np.broadcast_shapes(batch, steps), 8))
+    t, a, b = (np.broadcast_to(each, shape) for each, shape in
+               ((t, found.shape[:-1]), (a, found.shape), (b, found.shape)))
+    angles = np.arccos(np.clip(np.sum(a * b, -1), -1, 1))
+    np.testing.assert_allclose(sphere.angle(a, found), angles * t, atol=1e-3)
+    np.testing.assert_allclose(sphere.angle(b, found), angles * (1 - t), atol=1e-3)
+
+
+@pytest.mark.parametrize("dimension", [2, 3, 64, 512])
+def test_the_logarithm_of_the_antipode_is_zero(dimension):
+    a = sphere.sample_uniform(jax.random.key(0), (1000, dimension))
+    assert not np.any(sphere.logarithm(a, -a))
+    np.testing.assert_allclose(sphere.slerp(a, -a, 1.0), a, atol=1e-6)
+    aside = sphere.exponential(a, (np.pi - 1e-3) * sphere.normalise(sphere.logarithm(a, jnp.roll(a, 1, 0))))
+    np.testing.assert_allclose(jnp.linalg.norm(sphere.logarithm(a, aside), axis=-1), np.pi - 1e-3, atol=1e-4)
+
+
 def test_angle_is_exact_where_arccos_is_not():
     a = jnp.array([1.0, 0.0, 0.0])
     b = jnp.array([jnp.cos(1e-4), jnp.sin(1e-4), 0.0])

@@ -276,7 +276,7 @@ def test_the_prior_is_the_answer_where_points_say_nothing():
     model = small_model()
     rng = np.random.default_rng(0)
     prior = fitting.Prior(jnp.asarray(rng.normal(size=5), jnp.float32), jnp.float32(1.0),
-                          jnp.asarray(rng.uniform(size=(2, 4)), jnp.float32), jnp.float32(0.3))
+                          jnp.asarray(rng.uniform(size=(2, 4)), jnp.float32), jnp.float32(0.3), 0.0, 1.0)
     found = fit(model, jnp.full((2, 30, 2), 0.5), jnp.zeros((2, 30)), prior)
     np.testing.assert_allclose(found.identity, prior.identity, atol=1e-6)
     np.testing.assert_allclose(found.expression, prior.expression, atol=1e-6)

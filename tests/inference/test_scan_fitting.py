@@ -128,6 +128,26 @@ def test_the_same_scan_gives_the_same_face(full, model):
     np.testing.assert_array_equal(first.identity, second.identity)
 
 
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda scan: scan.landmarks / 1000, "landmarks: half of them lie .* do both have one unit and place"),
+    (lambda scan: scan.landmarks + [200, 0, 0], "landmarks: half of them lie .* do both have one unit and place"),
+    (lambda scan: scan.motion.apply(scan.motion.undo(scan.landmarks) * [-1, 1, 1]), "landmarks: found .* not mirrored"),
+    (lambda scan: scan.landmarks[::-1], "landmarks: found .* in this order")])
+def test_landmarks_of_another_unit_place_or_order_are_told(full, change, message):
+    scan = Scan(full, 0, noise=0.5, count=500)
+    with pytest.raises(ValueError, match=message):
+        fit_scan(full, scan.points, landmarks=change(scan))
+
+
+@pytest.mark.parametrize("known", ["landmarks", "start", "nothing"])
+def test_inward_normals_are_told(full, known):
+    scan = Scan(full, 0, noise=0.5, count=1500)
+    where = {"landmarks": {"landmarks": scan.landmarks}, "start": {"start": scan.motion}, "nothing": {}}[known]
+    assert fit_scan(full, scan.points, normals=scan.normals, **where).report.used > 0.9
+    with pytest.raises(ValueError, match="normals: most of those at the face point into it, expected outward ones"):
+        fit_scan(full, scan.points, normals=-scan.normals, **where)
+
+
 @pytest.mark.parametrize("factor, message", [
     (0.001, "metres? multiply by 1000"), (0.1, "centimetres? multiply by 10"), (1 / 25.4, "inches? multiply by 25.4"),
     (1000.0, "micrometres? multiply by 0.001"), (1e-7, "give scale=True")])
@@ -169,6 +189,15 @@ def test_meshes_and_clouds_of_files(full, tmp_path, suffix):
     points, normals = load_scan(tmp_path / "cloud.ply")
     np.testing.assert_allclose(points, vertices, atol=1e-4)
     assert normals is None
+
+
+def test_a_triangle_of_no_vertex_is_named(tmp_path):
+    path = tmp_path / "scan.ply"
+    path.write_text("ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n"
+                    "element face 1\nproperty list uchar int vertex_indices\nend_header\n"
+                    "0 0 0\n1 0 0\n0 1 0\n3 0 1 9\n")
+    with pytest.raises(ValueError, match=r"scan.ply: triangles: indices 0..9, expected 0..2"):
+        load_scan(path)
 
 
 def test_a_file_that_is_no_mesh_is_named(tmp_path):

@@ -11,6 +11,7 @@ from sfm_jax.convert import write
 from sfm_jax.data.people import people_of
 from sfm_jax.data.scans import Capture, PopulationScans
 from sfm_jax.data.scene import Conditions, Scenes
+from sfm_jax.inference import fitting
 from sfm_jax.inference.face import FaceCodes
 from sfm_jax.inference.photo_fitting import _Change, changed
 from sfm_jax.inference.scan_fitting import fit_scan
@@ -36,6 +37,20 @@ def test_a_scan_is_fitted_with_negative_numbers(model):
     assert fit.expression[model.expression_names.index("jawOpen")] < -0.3 and np.abs(fit.expression).max() <= 3
     kept_positive = fit_scan(model.replace(expression_kind="activations"), scan.points, landmarks=scan.landmarks)
     assert scan.error(fit, triangles) < 0.9 * scan.error(kept_positive, triangles)
+
+
+def test_points_are_fitted_with_negative_numbers(model):
+    rng = np.random.default_rng(0)
+    points = fitting.point_model(model.replace(expression_basis=model.expression_basis[:8]),
+                                 np.arange(0, len(model.mean), 20), 10)
+    identity, expression = (jnp.asarray(rng.normal(size=size), jnp.float32) for size in (10, 8))
+    seen = fitting.project(points, identity, expression, jnp.eye(3), jnp.zeros(()), jnp.zeros(2))
+    exact = fitting.Settings(deviation=1e-4, robust=np.inf, iterations=100)
+    found = jax.jit(fitting.fit_points, static_argnames="settings")(
+        points, seen[None], jnp.ones((1, len(seen))), fitting.standard_prior(points), settings=exact)
+    assert expression.min() < -1
+    np.testing.assert_allclose(found.identity, identity, atol=0.1)
+    np.testing.assert_allclose(found.expression[0], expression, atol=0.1)
 
 
 def test_expressions_of_scans_are_normal():

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sfm_jax.array_files import numbers, one_line
+from sfm_jax.data.augment import MIRROR
 from sfm_jax.evaluation import figures, landmarks
 from sfm_jax.evaluation.protocols import published
 from sfm_jax.evaluation.protocols.bootstrap import interval
@@ -25,6 +26,9 @@ BINS = tuple(f"{low}-{high}" for low, high in landmarks.YAW_BINS)
 COLUMNS = (*BINS, "mean", "all faces")
 LEAST_OVERLAP = 0.3  # of the boxes of a found face and the true one
 MOST_OFF = 0.5  # of the yaws' mean size, the mean difference of other yaws
+WRONG = 10.0  # per cent: of landmarks in another layout the error is above it, of the same in the right one below
+MISFIT = 25.0  # per cent: of the mean face at another pose it is below, of points in any other order above
+LEAST_SIZE = 0.3  # of the true faces: what has shrunk to a spot has no order
 CURVE_END = 10.0  # per cent
 
 
@@ -145,18 +149,46 @@ def _face_of(faces, truth, detected):
 
 
 def _check_pixels(predicted, points, name):
-    """ValueError where landmarks [N, 68, 2] are in other pixels than the true ones."""
+    """ValueError where landmarks [N, 68, 2] are in other pixels than the true ones, or in another order."""
     def error(faces):
         return float(np.median(landmarks.nme_percent(faces, points)))
 
-    if 3 * error(predicted[..., ::-1]) < error(predicted):
-        raise ValueError(f"{name}: found an error of {error(predicted):.3g} %, of {error(predicted[..., ::-1]):.3g} % "
-                         "with x and y exchanged, expected x first")
+    found, width = error(predicted), np.median((predicted + points)[..., 0].mean(1))
+    mirrored = np.stack([width - predicted[..., 0], predicted[..., 1]], -1)
+    scale = np.median(np.linalg.norm(points.mean(1), axis=1)
+                      / np.maximum(np.linalg.norm(predicted.mean(1), axis=1), 1e-9))
+    for faces, what, expected in (
+            (predicted[..., ::-1], "x and y exchanged", "x first"),
+            (predicted[:, MIRROR], "left and right landmarks exchanged", "iBUG's order"),
+            (np.roll(predicted, 1, 1), "every landmark one earlier", "iBUG's order"),
+            (np.roll(predicted, -1, 1), "every landmark one later", "iBUG's order"),
+            (mirrored, "x mirrored", "x to the right"),
+            (mirrored[:, MIRROR], "the photos mirrored", "landmarks of the photos as they are"),
+            (scale * predicted, f"all numbers times {scale:.3g}", "pixels of the photos as they are")):
+        other = error(faces)
+        if other < WRONG < found and 3 * other < found:
+            raise ValueError(f"{name}: found an error of {found:.3g} %, of {other:.3g} % with {what}, expected "
+                             f"{expected}")
+    misfit, size = error(_aligned(predicted, points)), np.median(np.ptp(predicted, axis=1) / np.ptp(points, axis=1))
+    if misfit > MISFIT and size > LEAST_SIZE:
+        raise ValueError(f"{name}: found an error of {misfit:.3g} % with every face moved, turned and scaled onto the "
+                         f"true one, expected at most {MISFIT:g}: iBUG's 68 landmarks, in this order")
     middles = predicted.mean(1)
     outside = ~((points.min(1) <= middles) & (middles <= points.max(1))).all(1)
     if 2 * outside.sum() > len(points):
         raise ValueError(f"{name}: found the middle of {outside.sum()} of {len(points)} faces outside the true ones' "
                          "boxes, expected pixels of the whole photo")
+
+
+def _aligned(source, target):
+    """Each of source [N, P, 2] moved, turned and scaled so that it is nearest to its target: in complex numbers, where
+    to turn and to scale is one product."""
+    source, target = (one[..., 0] + 1j * one[..., 1] for one in (source, target))
+    middle = target.mean(1, keepdims=True)
+    source, target = source - source.mean(1, keepdims=True), target - middle
+    factor = (source.conj() * target).sum(1) / np.maximum((np.abs(source) ** 2).sum(1), 1e-12)
+    moved = factor[:, None] * source + middle
+    return np.stack([moved.real, moved.imag], -1)
 
 
 def _overlap(a, b):

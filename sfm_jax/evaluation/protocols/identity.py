@@ -4,13 +4,13 @@ See `sfm_jax.evaluation.sir`, after Jiang et al., CGF 2022 (arXiv 2104.03515). P
 PERSON/PHOTO.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
 from sfm_jax.evaluation import surface
 from sfm_jax.evaluation.protocols.bootstrap import LEVEL, draw_rows
-from sfm_jax.evaluation.protocols.matching import common_names, listed
+from sfm_jax.evaluation.protocols.matching import common_names, listed, without_face
 from sfm_jax.evaluation.protocols.outcome import Estimate, Outcome, Row
 from sfm_jax.evaluation.sir import sir_metric
 
@@ -22,10 +22,11 @@ _PER_CENT = ("rank-1 %", "accuracy %")
 
 
 def evaluate(codes: Mapping[str, np.ndarray], shapes: Mapping[str, np.ndarray], name: str = "predictions",
-             metric: str = "cosine", seed: int = 0) -> Outcome:
+             metric: str = "cosine", seed: int = 0, lost: Collection[str] = ()) -> Outcome:
     """The table of codes {PERSON/PHOTO: [d]} and neutral shapes {PERSON/PHOTO: [V, 3] mm}.
 
-    metric: "cosine" of codes on a sphere, "euclidean" of others. The interval of the ratio draws persons.
+    metric: "cosine" of codes on a sphere, "euclidean" of others. The interval of the ratio draws persons. lost: photos
+    in which no face was found, to be told of.
 
     Raises:
       ValueError: names that do not match or have no person, one person alone, fewer than two pairs of photos of one.
@@ -57,7 +58,8 @@ def evaluate(codes: Mapping[str, np.ndarray], shapes: Mapping[str, np.ndarray], 
                for row, (one, person, other) in enumerate(zip(names, people, nearest, strict=True))]
     return Outcome("sir", "SIR metric: mean vertex distances of neutral shapes between and within persons; recognition "
                    "by these alone; rank correlation with distances of codes", tuple(COLUMNS.values()),
-                   (Row(f"{name} ({len(names)} photos of {len(set(people))} people)", values),), tuple(samples))
+                   (Row(f"{name} ({len(names)} photos of {len(set(people))} people)", values),), tuple(samples),
+                   notes=without_face(lost, len(names) + len(lost)))
 
 
 def _ratio_ends(distances, labels, seed):

@@ -2,7 +2,8 @@
 
 The measure is ours: the rms length of the second difference x[t-1] - 2 x[t] + x[t+1] over sqrt(6). Of points that move
 slowly under white noise of standard deviation s per coordinate it is s sqrt(D), D coordinates; of a steady motion it is
-0. With a truth it is asked of the difference, so that true shaking does not count.
+0. With a truth it is asked of the difference, so that true shaking does not count. Where a frame shows no face there is
+nothing to be measured: what was interpolated there is left out.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from sfm_jax.array_files import numbers
 from sfm_jax.evaluation import figures
 from sfm_jax.evaluation.protocols.bootstrap import interval
 from sfm_jax.evaluation.protocols.landmark_files import read_array, read_arrays
-from sfm_jax.evaluation.protocols.matching import common_names, files_by_name, parameter_files
+from sfm_jax.evaluation.protocols.matching import common_names, files_by_name, listed, parameter_files
 from sfm_jax.evaluation.protocols.outcome import Estimate, Outcome, Row
 
 COLUMNS = ("jitter", "shake", "motion")
@@ -23,14 +24,17 @@ LEAST_FRAMES = 3
 
 def read_tracks(place: str | Path) -> dict[str, np.ndarray]:
     """{video: points [T, P, 2 or 3]} of a folder of videos' folders by the reconstruct command (their landmarks, in
-    pixels), of .npy files, or of an .npz by name. ValueError names what is wrong."""
-    place = Path(place)
+    pixels, NaN in frames without a face), of .npy files, or of an .npz by name. ValueError names what is wrong."""
+    place, found = Path(place), {}
     if place.suffix == ".npz":
         tracks = read_arrays(place)
     elif place.suffix == ".npy":
         tracks = {place.stem: read_array(place)}
-    elif found := parameter_files(place):
-        tracks = {name: read_arrays(paths[0]).get("landmarks68_px", np.empty(0)) for name, paths in found.items()}
+    elif files := parameter_files(place):
+        videos = {name: read_arrays(paths[0]) for name, paths in files.items()}
+        tracks = {name: video.get("landmarks68_px", np.empty(0)) for name, video in videos.items()}
+        found = {name: numbers(place, f"{name}: found", video["found"]) for name, video in videos.items()
+                 if "found" in video}
     else:
         tracks = {name: read_array(path) for name, path in files_by_name(place, (".npy",), "points of videos").items()}
     if not tracks:
@@ -38,6 +42,11 @@ def read_tracks(place: str | Path) -> dict[str, np.ndarray]:
     for name, track in tracks.items():
         tracks[name] = numbers(place, name, track).astype(np.float64)
         check_track(tracks[name], f"{place}: {name}")
+        if name in found:
+            if found[name].shape != track.shape[:1]:
+                raise ValueError(f"{place}: {name}: found: shape {found[name].shape}, expected {track.shape[:1]}, "
+                                 "whether there is a face in each frame")
+            tracks[name][found[name] == 0] = np.nan
     if len(kinds := {track.shape[2] for track in tracks.values()}) > 1:
         raise ValueError(f"{place}: found points of {' and '.join(map(str, sorted(kinds)))} coordinates, expected one "
                          "kind")
@@ -55,7 +64,8 @@ def check_track(track: np.ndarray, where: str) -> None:
 
 
 def jitter(track: np.ndarray) -> np.ndarray:
-    """[T - 2] of a track [T, P, D]: the rms over points of the second difference's length, over sqrt(6)."""
+    """[T - 2] of a track [T, P, D]: the rms over points of the second difference's length, over sqrt(6). NaN beside a
+    frame of NaN."""
     second = track[:-2] - 2 * track[1:-1] + track[2:]
     return np.sqrt(np.square(second).sum(-1).mean(-1) / 6)
 
@@ -64,16 +74,17 @@ def evaluate(tracks: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray] |
              name: str = "predictions", unit: str = "px", partial: bool = False, seed: int = 0) -> Outcome:
     """The table of tracks {video: [T, P, D]}, minus those of the truth where there are some.
 
+    Frames of NaN show no face: they are left out, with the differences they are in, and told of.
     Columns: jitter, rms over all frames; shake, the 95th percentile of frames; motion, the rms distance that a point
     goes from frame to frame, beside which the jitter is to be seen. Intervals draw videos, or, of one, its frames.
 
     Raises:
-      ValueError: names or shapes that do not match.
+      ValueError: names or shapes that do not match, or no three frames in a row with a face.
     """
     names = sorted(tracks)
     if truth is not None:
         names = common_names(tracks, truth, f"{name} and truth", partial)
-    values, motions = [], []
+    values, motions, lost = [], [], {}
     for one in names:
         track = np.asarray(tracks[one], np.float64)
         if truth is not None:
@@ -81,24 +92,30 @@ def evaluate(tracks: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray] |
                 raise ValueError(f"{one}: found points of shape {track.shape}, the truth has {truth[one].shape}")
             track = track - truth[one]
         values.append(jitter(track))
-        motions.append(np.sqrt(np.square(np.diff(np.asarray(tracks[one], np.float64), axis=0)).sum(-1).mean()))
-    video = np.repeat(np.arange(len(names)), [len(one) for one in values])
-    every = np.concatenate(values)
+        lost[one] = int(np.isnan(track).any((1, 2)).sum())
+        if np.isnan(values[-1]).all():
+            raise ValueError(f"{one}: found no {LEAST_FRAMES} frames in a row with a face, of {len(track)}")
+        motions.append(np.sqrt(np.nanmean(np.square(np.diff(np.asarray(tracks[one], np.float64), axis=0)).sum(-1))))
+    measured = [each[~np.isnan(each)] for each in values]
+    video = np.repeat(np.arange(len(names)), list(map(len, measured)))
+    every = np.concatenate(measured)
 
     def both(rows):
         return np.array([np.sqrt(np.square(every[rows]).mean()), np.quantile(every[rows], 0.95)])
 
     # Neighbouring frames share noise: of one video blocks of three are drawn.
     groups = video if len(names) > 1 else np.arange(len(every)) // 3
-    measured = list(map(Estimate, both(np.arange(len(every))), *interval(both, groups, seed=seed)))
-    measured.append(Estimate(float(np.sqrt(np.square(motions).mean()))))
-    samples = [{"video": one, "frames": len(tracks[one]), "jitter": float(np.sqrt(np.square(each).mean())),
-                "shake": float(np.quantile(each, 0.95)), "motion": float(motion)}
-               for one, each, motion in zip(names, values, motions, strict=True)]
+    estimates = list(map(Estimate, both(np.arange(len(every))), *interval(both, groups, seed=seed)))
+    estimates.append(Estimate(float(np.sqrt(np.square(motions).mean()))))
+    samples = [{"video": one, "frames": len(tracks[one]), "without a face": lost[one],
+                "jitter": float(np.sqrt(np.square(each).mean())), "shake": float(np.quantile(each, 0.95)),
+                "motion": float(motion)} for one, each, motion in zip(names, measured, motions, strict=True)]
+    holes = [f"{one}: {count} of {len(tracks[one])}" for one, count in lost.items() if count]
+    notes = (f"Frames without a face, left out: {listed(holes)}.",) if holes else ()
     curve = figures.curves({one: (np.arange(1, len(each) + 1), each)
                             for one, each in list(zip(names, values, strict=True))[:len(figures.COLORS)]},
                            "frame", f"jitter, {unit}")
     curve.axes[0].set_ylim(bottom=0)
     title = f"Jitter{' of the error' if truth is not None else ''}: rms second difference over sqrt(6), in {unit}"
-    row = Row(f"{name} (videos: {len(names)})", dict(zip(COLUMNS, measured, strict=True)))
-    return Outcome("jitter", title, COLUMNS, (row,), tuple(samples), figures={"over_time": curve}, digits=3)
+    row = Row(f"{name} (videos: {len(names)})", dict(zip(COLUMNS, estimates, strict=True)))
+    return Outcome("jitter", title, COLUMNS, (row,), tuple(samples), (), notes, {"over_time": curve}, 3)

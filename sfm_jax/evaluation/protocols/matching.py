@@ -92,6 +92,12 @@ def photos_without_face(folder: str | Path) -> list[str]:
             for path in files_below(folder) if path.name == NO_FACE for name in read_no_face(path)]
 
 
+def without_face(lost: Collection[str], count: int) -> tuple[str, ...]:
+    """The note of photos, `count` with the others, in which no face was found; () where there are none."""
+    told = f"No face found in {len(lost)} of {count} photos, left out, which flatters: {listed(sorted(lost))}."
+    return (told,) if lost else ()
+
+
 def read_no_face(path: Path) -> list[str]:
     """The names in a list of photos without a face. ValueError names the file."""
     content = read_bytes(path)

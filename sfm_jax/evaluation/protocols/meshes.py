@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 from scipy.spatial import cKDTree
 
-from sfm_jax.array_files import numbers
+from sfm_jax.array_files import numbers, triangle_indices
 from sfm_jax.data.folders import files_below
 from sfm_jax.evaluation.protocols.landmark_files import read_array, read_key
 from sfm_jax.evaluation.protocols.reconstructions import expression_in, read_face
@@ -57,6 +57,7 @@ def read_mesh(path: Path, unit: float = 1.0, scale_free: bool = False) -> Mesh:
     if not len(triangles):
         raise ValueError(f"{path}: a mesh without triangles ({len(loaded.vertices)} points), expected some: distances "
                          "are to a surface")
+    triangles = triangle_indices(path, "triangles", triangles, len(loaded.vertices))
     vertices = unit * np.asarray(loaded.vertices, np.float64)
     if not np.isfinite(vertices).all():
         row = int(np.argmin(np.isfinite(vertices).all(1)))
@@ -161,6 +162,13 @@ def refuse_expressions(folder: str | Path) -> None:
 
 def read_points(path: Path) -> np.ndarray:
     """[P, 3] of a file of points. ValueError names the file."""
+    points = _read_points(path)
+    if points.ndim != 2 or points.shape[1] != 3:
+        raise ValueError(f"{path}: found points of shape {points.shape}, expected [P, 3]")
+    return points
+
+
+def _read_points(path):
     if path.suffix == ".npy":
         return read_array(path)
     if path.suffix == ".npz":

@@ -18,10 +18,17 @@ from typing import NamedTuple
 import numpy as np
 
 from sfm_jax.atomic_files import atomic_write
+from sfm_jax.data.folders import files_below
 from sfm_jax.evaluation import figures
 from sfm_jax.evaluation.protocols import meshes, published
 from sfm_jax.evaluation.protocols.bootstrap import interval
-from sfm_jax.evaluation.protocols.matching import common_names, files_by_name, lines_of, listed
+from sfm_jax.evaluation.protocols.matching import (
+    common_names,
+    files_by_name,
+    lines_of,
+    listed,
+    without_face,
+)
 from sfm_jax.evaluation.protocols.meshes import MESH_SUFFIXES, Mesh, read_landmarks, read_mesh, read_points
 from sfm_jax.evaluation.protocols.outcome import Estimate, Outcome, Row
 from sfm_jax.evaluation.scan_to_mesh import NOW_LANDMARKS, cumulative_curve, now_errors, summary
@@ -83,20 +90,31 @@ def read_prediction(path: Path, unit: float = 1.0, metrical: bool = False) -> tu
     return mesh, read_landmarks(mesh, unit=unit)
 
 
-def remove_predictions(folder: Path, keep: Collection[str]) -> None:
-    """Remove what `write_prediction` wrote for other images than PERSON/CHALLENGE/IMAGE of `keep`."""
-    for path in list(folder.glob("*/*/*")):
-        if path.suffix in (".ply", ".npy") and path.relative_to(folder).with_suffix("").as_posix() not in keep:
-            path.unlink()
+def check_folder(folder: str | Path, names: Collection[str]) -> None:
+    """ValueError where a folder has files that are not of PERSON/CHALLENGE/IMAGE of `names`: a submission has none, and
+    they are not ours to remove."""
+    folder = Path(folder)
+    for path in files_below(folder):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if path.suffix not in (".ply", ".npy") or name not in names:
+            raise ValueError(f"{path}: is in the way, expected predictions of the list's images alone: remove it, or "
+                             "give another --out")
+
+
+def remove_prediction(folder: str | Path, name: str) -> None:
+    """Remove what `write_prediction` wrote for PERSON/CHALLENGE/IMAGE in an earlier run, if anything."""
+    for suffix in (".ply", ".npy"):
+        (Path(folder) / f"{name}{suffix}").unlink(missing_ok=True)
 
 
 def evaluate(truth: str | Path, predictions: str | Path, name: str = "predictions", images: str | Path | None = None,
              unit: float = 1.0, metrical: bool = False, partial: bool = False, seed: int = 0,
-             progress: Callable[[Iterable], Iterable] = iter) -> Outcome:
+             progress: Callable[[Iterable], Iterable] = iter, lost: Collection[str] = ()) -> Outcome:
     """The table of a folder of predictions, of all challenges together and of each.
 
     images: a list to be used in place of the truth's own. metrical: no scale is aligned. partial: predictions of some
-    images do. Intervals draw persons with all their images, as these share a scan.
+    images do. Intervals draw persons with all their images, as these share a scan. lost: images in which no face was
+    found, to be told of.
 
     Raises:
       ValueError: names that do not match, or anything wrong with a file.
@@ -132,7 +150,9 @@ def evaluate(truth: str | Path, predictions: str | Path, name: str = "prediction
                             groups[kinds == kind], seed))
              for kind in CHALLENGES.values() if (kinds == kind).any()]
     slow = [sample["name"] for sample in samples if not sample["converged"]]
-    notes = [f"The alignment did not come to an end for {len(slow)}: {listed(slow)}."] if slow else []
+    notes = [*without_face(lost, len(names) + len(lost))]
+    if slow:
+        notes.append(f"The alignment did not come to an end for {len(slow)}: {listed(slow)}.")
     peers = () if metrical else published.NOW
     if peers:
         notes.append("The peers' rows are of the test set, whose scans are not public; the validation set is another.")

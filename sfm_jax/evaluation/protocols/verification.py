@@ -52,12 +52,24 @@ def evaluate(pairs: Pairs, described: Mapping[str, Mapping[str, np.ndarray | Non
     others = int(np.sum(~used.same))
     if 1 / others > min(RATES):
         notes.append(f"{others} pairs of two persons: rates below {1 / others:.2g} are at no false accept at all.")
-    notes.append("Intervals resample whole folds, with their thresholds held: pairs share people, but published lists "
-                 "have no person in two folds.")
+    notes.append(_fold_note(pairs))
     title = (f"Verification, {pairs.kind}, {len(np.unique(pairs.fold))} folds: accuracy at the best threshold of the "
              "other folds, standard error over the folds, rates over all pairs, in per cent")
     return Outcome("verification", title, COLUMNS, tuple(rows), tuple(samples), (), tuple(notes),
                    {"roc": figures.roc_curves(results)})
+
+
+def _fold_note(pairs):
+    """What the intervals are worth: folds must not share people, and if they do so it shows in shared photos."""
+    folds: dict[str, set[int]] = {}
+    for names in (pairs.first, pairs.second):
+        for name, fold in zip(names, pairs.fold.tolist(), strict=True):
+            folds.setdefault(name, set()).add(fold)
+    if shared := sorted(name for name, some in folds.items() if len(some) > 1):
+        return (f"Intervals resample whole folds, but {len(shared)} of {len(folds)} names are in several "
+                f"({listed(shared)}): they are too narrow.")
+    return ("Intervals resample whole folds, with their thresholds held: pairs share people, but published lists have "
+            "no person in two folds.")
 
 
 def pair_scores(pairs: Pairs, things: Mapping[str, np.ndarray | None], where: str) -> np.ndarray:

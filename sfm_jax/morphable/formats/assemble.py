@@ -13,7 +13,7 @@ import numpy as np
 import scipy.spatial
 from jaxtyping import Float, Int
 
-from sfm_jax.array_files import integers, numbers
+from sfm_jax.array_files import integers, numbers, triangle_indices
 from sfm_jax.morphable.formats.landmarks import slide_lines
 from sfm_jax.morphable.model import MorphableModel, Topology
 
@@ -71,7 +71,7 @@ def assemble(
     expression_names = tuple(expression_names) or tuple(f"expression {i + 1}" for i in range(len(expression)))
     if len(expression_names) != len(expression):
         raise ValueError(f"{path}: expression names: found {len(expression_names)}, expected {len(expression)}")
-    triangles = _indices(path, "triangles", triangles, count)
+    triangles = triangle_indices(path, "triangles", triangles, count)
     uv, uv_triangles = _texture(path, uv, uv_triangles, triangles)
     landmarks = np.zeros(0, np.int32) if landmarks is None else _landmarks(path, landmarks, count)
 
@@ -184,7 +184,7 @@ def _texture(path, uv, uv_triangles, triangles):
     if uv.ndim != 2 or uv.shape[1] != 2:
         raise ValueError(f"{path}: uv: shape {uv.shape}, expected [places, 2]")
     uv = _finite(path, "uv", uv)
-    uv_triangles = _indices(path, "uv_triangles", triangles if uv_triangles is None else uv_triangles, len(uv))
+    uv_triangles = triangle_indices(path, "uv_triangles", triangles if uv_triangles is None else uv_triangles, len(uv))
     if len(uv_triangles) != len(triangles):
         raise ValueError(f"{path}: uv_triangles: found {len(uv_triangles)}, expected {len(triangles)}")
     return uv, uv_triangles
@@ -204,15 +204,6 @@ def _finite(path, key, values):
         raise ValueError(f"{path}: {key}: {values.size - np.isfinite(values).sum()} of {values.size} numbers are NaN "
                          "or infinite")
     return values
-
-
-def _indices(path, key, triangles, count):
-    triangles = integers(path, key, triangles)
-    if triangles.ndim != 2 or triangles.shape[1] != 3 or not len(triangles):
-        raise ValueError(f"{path}: {key}: shape {triangles.shape}, expected [triangles, 3]")
-    if triangles.min() < 0 or triangles.max() >= count:
-        raise ValueError(f"{path}: {key}: indices {triangles.min()}..{triangles.max()}, expected 0..{count - 1}")
-    return triangles.astype(np.int32)
 
 
 def _landmarks(path, landmarks, count):
