@@ -33,7 +33,7 @@ _MOST_ARGUMENTS = 10_000  # the time that absl takes for them grows with their s
 
 # Keys that may change between the parts of an interrupted run: they do not change what is learned.
 _FREE_KEYS = frozenset({"log_every", "save_every", "keep", "executor", "cpu_devices", "profile",
-                        "data.shown", "data.shown_photos", "examples"})
+                        "data.shown", "data.shown_photos", "examples", "rival"})
 
 
 def main(argv: list[str] | None = None) -> int:

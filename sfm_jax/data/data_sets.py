@@ -5,6 +5,7 @@ Reading needs no TensorFlow; preparing a published set does (`pip install -e .[p
 """
 
 import functools
+import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,13 +18,16 @@ from sfm_jax.data.aflw import rotation_from_pose
 from sfm_jax.data.photo_sets import BadPhoto, RawPhoto, digest
 
 MANIFEST = "photos.json"  # of finished shards (shards.py)
+_DAMAGED = (RuntimeError, ValueError)  # array_record checks every record's hash
 
 
 class DataSetPhotos:
-    """A split of a TFDS data set. `layout` makes the RawPhoto's fields of an example (`person`: one of `people`)."""
+    """A split of a TFDS data set. `layout` makes the RawPhoto's fields of an example (`person`: one of `people`).
+    content: of the data set, another text where it holds other photos."""
 
-    def __init__(self, data: Sequence[dict], title: str, people: Sequence[str], layout: Callable[[dict], dict]):
-        self.people, self._data, self._title, self._layout = people, data, title, layout
+    def __init__(self, data: Sequence[dict], title: str, people: Sequence[str], layout: Callable[[dict], dict],
+                 content: str = ""):
+        self.people, self._data, self._title, self._layout, self.content = people, data, title, layout, content
         self._number = {person: index for index, person in enumerate(people)} | {"": -1}
 
     @property
@@ -34,8 +38,14 @@ class DataSetPhotos:
         return len(self._data)
 
     def labels(self):
-        people = (self._layout(self._data[index]).get("person", "") for index in range(len(self)))
-        return np.array([self._number[person] for person in people], np.int32)
+        """See PhotoSource; nobody is known of a photo that cannot be read."""
+        return np.array([self._label(index) for index in range(len(self))], np.int32)
+
+    def _label(self, index):
+        try:
+            return self.raw(index).person
+        except BadPhoto:
+            return -1
 
     def name(self, index):
         """The photo's own name if the data set has names and it can be read, else the data set's and the number."""
@@ -48,12 +58,12 @@ class DataSetPhotos:
         return f"{self._title}[{index}]"
 
     def fingerprint(self):
-        return digest(self._title, len(self), self.people)
+        return digest(self._title, len(self), self.people, self.content)
 
     def raw(self, index):
         try:
             example = self._data[index]
-        except (RuntimeError, ValueError) as error:  # array_record checks every record's hash
+        except _DAMAGED as error:
             raise BadPhoto(f"{self._titled(index)}: not a readable record ({one_line(error)})") from None
         try:
             fields = {"name": self._titled(index)} | self._layout(example)
@@ -89,15 +99,23 @@ def open_data_set(place: str) -> DataSetPhotos:
     if "image" not in features:
         raise ValueError(f"{place}: found features {', '.join(features)}, expected an image")
     people, layout = LAYOUTS.get(builder.info.name) or _layout(features)
-    return DataSetPhotos(data, f"{builder.info.name}#{split}", people(data), layout)
+    size = sum(part.num_bytes for part in builder.info.splits.values())
+    content = f"{builder.info.full_name}: {size} bytes"
+    return DataSetPhotos(data, f"{builder.info.name}#{split}", people(data), layout, content)
 
 
 def open_shards(place: str) -> DataSetPhotos:
     """Shards that `build_shards` wrote: "DIR" or "DIR#SPLIT". ValueError: none there, or not finished."""
     folder, split = _parted(place, place)
-    if not (Path(folder) / MANIFEST).exists():
+    manifest = Path(folder) / MANIFEST
+    if not manifest.exists():
         raise ValueError(f"{folder}: {MANIFEST} is missing: no shards, or not finished; build them again to go on")
-    return open_data_set(f"{Path(folder).resolve()}#{split}")
+    photos = open_data_set(f"{Path(folder).resolve()}#{split}")
+    try:
+        photos.content = str(json.loads(manifest.read_text())["fingerprint"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{manifest}: not the manifest of shards ({one_line(error)})") from None
+    return photos
 
 
 def _parted(place, folder):
@@ -178,8 +196,15 @@ def _nobody(data):
 
 
 def _labels(data):
-    """Every label there is, sorted: reads the whole split once."""
-    return tuple(sorted({_person(example["label"]) for example in data}))
+    """Every label there is, sorted, but those of records that cannot be read: reads the whole split once."""
+    found = set()
+    for index in range(len(data)):
+        try:
+            example = data[index]
+        except _DAMAGED:  # told when the photo is to be shown
+            continue
+        found.add(_person(example["label"]))
+    return tuple(sorted(found))
 
 
 def _person(label):

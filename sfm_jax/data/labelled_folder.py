@@ -8,6 +8,7 @@ Landmarks of `photo.jpg` are read from the first of these that exists beside it:
 """
 
 import csv
+import logging
 import os
 from pathlib import Path
 
@@ -16,7 +17,9 @@ import numpy as np
 from sfm_jax.array_files import numbers, one_line, read_npz
 from sfm_jax.data.photo_sets import BadPhoto, PhotoList, RawPhoto, read_file
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+log = logging.getLogger(__name__)
+
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 LABEL_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
@@ -49,15 +52,20 @@ def _find(folder):
     """(path relative to the folder, person or "") of every photo, sorted."""
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder, expected person/photo.jpg")
-    found = []
+    found, empty = [], []
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
             photos = sorted(filter(_is_photo, os.listdir(entry.path)))
+            if not photos:
+                empty.append(entry.name)
             found += [(f"{entry.name}/{name}", entry.name) for name in photos]
         elif _is_photo(entry.name):
             found.append((entry.name, ""))
+    if empty and found:
+        log.warning("%s: %d of its folders hold no photos and are left out, the first: %s; expected person/photo.jpg",
+                    folder, len(empty), empty[0])
     return found
 
 

@@ -20,8 +20,10 @@ class Pairs:
 
     rows = 2
 
-    def __init__(self, part, positive: float, seed: int, fixed: np.ndarray | None = None, turned: float = 0.0):
-        """part: the SyntheticPart or PhotoPart of the photos. ValueError: no share, or nobody of whom there are two."""
+    def __init__(self, part, positive: float, seed: int, fixed: np.ndarray | None = None, turned: float = 0.0,
+                 key: str = "pairs"):
+        """part: the SyntheticPart or PhotoPart of the photos; key: of config.data, for errors. ValueError: no share,
+        nobody of whom there are two, or a fixed list without a pair of which both people are known."""
         if not 0 < positive <= 1:
             raise ValueError(f"data.positive: found {positive}, expected a share of the pairs above 0, up to 1")
         if not 0 <= turned <= 1:
@@ -33,11 +35,14 @@ class Pairs:
         self._known = order[np.searchsorted(labels[order], 0):]  # photos by person, without those of nobody
         self._person = labels[self._known]
         self._first = np.searchsorted(self._person, np.arange(self.persons + 1))
+        if fixed is not None and not (labels[fixed] >= 0).all(1).any():
+            raise ValueError(f"data.{key}: found no pair in the list of which both people are known, of {len(fixed)}: "
+                             "nothing can be learned from it")
         if fixed is None and np.diff(self._first).max(initial=0) < 2:
-            raise ValueError(f"data.pairs: {len(self._known)} photos of {self.persons} known people, but nobody of "
+            raise ValueError(f"data.{key}: {len(self._known)} photos of {self.persons} known people, but nobody of "
                              "whom there are two: no positive pair can be made")
         if fixed is None and self._positive < 1 and self.persons < 2:
-            raise ValueError("data.pairs: photos of one person only: no negative pair can be made")
+            raise ValueError(f"data.{key}: photos of one person only: no negative pair can be made")
         self.length = len(self._known) if fixed is None else len(fixed)
 
     def load(self, indices: np.ndarray, epochs: np.ndarray) -> dict:

@@ -192,7 +192,9 @@ class FolderScans:
         shapes, labels, neutrals = [], [], []
         for label, files in enumerate(people.values()):
             person = [read_scan(file, model) for file in files]
-            reference = [shape for shape, file in zip(person, files, strict=True) if file.stem == "neutral"]
+            reference = [shape for shape, file in zip(person, files, strict=True) if file.stem.lower() == "neutral"]
+            if len(reference) > 1:
+                raise ValueError(f"{files[0].parent}: found {len(reference)} scans called neutral, expected one")
             neutrals.append(reference[0] if reference else np.mean(person, axis=0))
             self.sources[self.names[label]] = f"{len(files)} scans ({digest([file.name for file in files], *person)})"
             shapes += person

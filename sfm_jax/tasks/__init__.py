@@ -1,7 +1,7 @@
 """What is learned. A task is a value made from a config; `training` runs any of them."""
 
 LEAST = {"scans_per_person": 1, "heldout_scans_per_person": 2, "heldout_photos_per_person": 2, "heldout_photos": 1,
-         "shown_photos": 1}  # of the keys of config.data
+         "shown_photos": 1, "clip_frames": 2}  # of the keys of config.data
 
 
 def create_task(config):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sfm_jax.data.crop import within_edges
 from sfm_jax.evaluation import figures, strips
 from sfm_jax.evaluation.report import Report, run_numbers
 from sfm_jax.inference.detail_encoder import Detailed
@@ -61,13 +62,14 @@ def write_report(task, params, state, workdir: Path, run) -> dict:
 
 
 class Shown(NamedTuple):
-    """Photos of the report: images [N, S, S, 3] sRGB; truth: their record, if it is known; face_of: (state, images,
-    ids [B]) -> coarse faces."""
+    """Photos of the report: images [N, S, S, 3] sRGB, and edges [N, 4, 3] of what they show (data/photos.py); truth:
+    their record, if it is known; face_of: (state, images, ids [B]) -> coarse faces."""
 
     name: str
     title: str
     text: str
     images: np.ndarray
+    edges: np.ndarray
     truth: dict | None
     face_of: Callable[[dict, jax.Array, jax.Array], Face]
 
@@ -81,22 +83,27 @@ def _collections(task):
         return task.coarse_face(state, images)
 
     yield Shown("heldout", "Held-out people", "Photos with known wrinkles, the coarse face, and the face with learned "
-                "detail: in the photo's light, and as clay under a raking light.", record["image"], record, coarse)
+                "detail: in the photo's light, and as clay under a raking light.", record["image"], record["edges"],
+                record, coarse)
     yield Shown("given_shape", "Held-out people, given their shape", "The same photos, if the coarse face were the "
-                "true one but for its wrinkles: what is left to explain is detail alone.", record["image"], record,
-                lambda state, images, ids: true_face(photos, photos.scenes(ids)))
+                "true one but for its wrinkles: what is left to explain is detail alone.", record["image"],
+                record["edges"], record, lambda state, images, ids: true_face(photos, photos.scenes(ids)))
     if task.shown is not None:
-        images = task.shown.load(np.arange(min(config.data.shown_photos, len(task.shown))))["image"]
+        shown = task.shown.load(np.arange(min(config.data.shown_photos, len(task.shown))))
         yield Shown("shown", "Real photos", f"From {config.data.shown}. Of these nobody knows the truth: what has no "
                     "cause in the face is noise, from hair, shadows, compression or a coarse face that does not fit.",
-                    images.astype(np.float32) / 255, None, coarse)
+                    shown["image"].astype(np.float32) / 255, shown["edges"], None, coarse)
 
 
 def _detailed(task, params, state, shown: Shown) -> Detailed:
     """The detailed faces of any number of photos, in NumPy."""
-    show = jax.jit(lambda params, state, images, ids: task.encoder.detailed(
-        params, shown.face_of(state, images, ids), images))
-    return in_batches(lambda rows: show(params, state, shown.images[rows], jnp.asarray(rows)), len(shown.images), BATCH)
+    def show(params, state, images, edges, ids):
+        inside = within_edges(edges, task.config.image_size)
+        return task.encoder.detailed(params, shown.face_of(state, images, ids), images, inside)
+
+    show = jax.jit(show)
+    return in_batches(lambda rows: show(params, state, shown.images[rows], shown.edges[rows], jnp.asarray(rows)),
+                      len(shown.images), BATCH)
 
 
 def _sheet(task, found: Detailed, truth: dict | None):

@@ -87,7 +87,10 @@ def training_mixture(config, model: MorphableModel, people: Population) -> Mixtu
     if "pairs" in parts:
         parts["pairs"] = _pairs(config, parts["pairs"])
     if "clips" in parts:
-        parts["clips"] = Pairs(parts["clips"], 1.0, config.seed)
+        parts["clips"] = Pairs(parts["clips"], 1.0, config.seed, key="clips")
+    if "identity" in parts and not parts["identity"].persons:
+        raise ValueError(f"data.identity: found nobody who is known in {data.identity}, expected photos of people: "
+                         "those without go to data.landmarks")
     return Mixture(parts, shares, config.batch_size)
 
 

@@ -40,6 +40,8 @@ class PhotoModel:
 
     def __init__(self, config):
         identity_space.check_sphere(config.sphere)
+        if config.albedo_components < 0:
+            raise ValueError(f"albedo_components: found {config.albedo_components}, expected 0 or more")
         self.model = open_photo_model(config)
         self.config = config = limit_components(config, self.model)
         self.people = photo_data.split_people(config, self.model)
@@ -135,14 +137,13 @@ class PhotoModel:
 
     def learned_model(self, params: dict) -> SphereFaceModel | MorphableModel:
         """The result: the model with its learned identity basis, and radius where codes live on a sphere."""
-        basis, radius = self.start.basis + params["residual"], jnp.exp(params["log_radius"])
+        basis, gaussian = self.start.basis + params["residual"], self.config.sphere == "gaussian"
+        # The codes that are held to a standard normal law have the radius in them.
+        radius = 1.0 if gaussian else jnp.exp(params["log_radius"])
         sigma = jnp.sqrt(jnp.mean(jnp.sum((radius * basis) ** 2, axis=-1), axis=-1))
-        name = f"{self.model.name}: learned from photos ({self.config.sphere})"
-        if self.config.sphere == "gaussian":
-            basis, radius = radius * basis, None
         base = self.model.replace(mean=jnp.asarray(self.start.mean), identity_basis=basis, identity_sigma=sigma,
-                                  name=name)
-        return base if radius is None else SphereFaceModel(base=base, radius=radius)
+                                  name=f"{self.model.name}: learned from photos ({self.config.sphere})")
+        return base if gaussian else SphereFaceModel(base=base, radius=radius)
 
     def examine(self, examination) -> dict[str, float]:
         """What the report measures of this method beyond held-out photos; examination: photo_measures.Examination."""
@@ -163,10 +164,16 @@ class PhotoModel:
 
 def read_rival(config) -> tuple[dict[str, float], list[str]]:
     """The numbers of the finished run in config.rival, to be shown beside this one's, none if there is no such key or
-    it is empty; and the settings of its held-out photos that are not this config's, "KEY: there THIS, here THAT"."""
+    it is empty; and the settings of its held-out photos that are not this config's, "KEY: there THIS, here THAT".
+    ValueError: no report there, or one without a measure that can stand beside this run's."""
     if not config.get("rival"):
         return {}, []
     numbers, theirs = (_read_json(Path(config.rival) / name) for name in ("report.json", CONFIG_FILE))
+    from sfm_jax.tasks.photo_report import COMPARED
+
+    if not any(name.split("/")[0] in COMPARED for name in numbers):
+        raise ValueError(f"rival: {config.rival}: found no measures of {', '.join(COMPARED)}, expected another run on "
+                         "photos")
     here, there = flat_settings(config), flatten(theirs)
     keys = sorted(key for key in here | there if key.startswith(HELD_OUT))
     return numbers, [f"{key}: there {there.get(key)}, here {here.get(key)}" for key in keys

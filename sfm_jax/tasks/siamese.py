@@ -29,6 +29,8 @@ class Siamese(PhotoModel):
     def __init__(self, config):
         if not config.data.pairs:
             raise ValueError("data.pairs: found nothing, expected photos of which pairs can be made")
+        if config.memory < 0:
+            raise ValueError(f"memory: found {config.memory}, expected 0 or more")
         super().__init__(config)
         # A basis of its own, from stage 1, has codes of its own: the labels say nothing of them.
         slack = config.sphere != "gaussian"

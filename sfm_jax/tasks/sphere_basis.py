@@ -64,7 +64,10 @@ class SphereBasis:
         self._sample = self.train_scans.batch(order)
         self.classical = classical.fit_classical(self.train_scans, _first(self._sample, PRIOR_SAMPLE), self.model,
                                                  config.components)
-        self.whitening = classical.fit_whitening(self._sample["vertices"][:WHITENING_SAMPLE], self.pca_weights,
+        sample = self._sample["vertices"][:WHITENING_SAMPLE]
+        if config.features >= WHITENING_SAMPLE:
+            raise ValueError(f"features: found {config.features}, expected less than {WHITENING_SAMPLE}")
+        self.whitening = classical.fit_whitening(sample, self.pca_weights,
                                                  config.features)
         self.start_basis = self._start_basis()
         self.encoder = ScanEncoder(config.components, len(self.model.expression_basis), tuple(config.hidden))
@@ -182,8 +185,8 @@ class SphereBasis:
         from sfm_jax.tasks.sphere_report import write_report
 
         model = self.learned_model(params)
-        if self.config.sphere == "gaussian":
-            model = model.base.replace(identity_basis=model.radius * model.base.identity_basis)
+        if self.config.sphere == "gaussian":  # codes that are held to a standard normal law have the radius in them
+            model = model.base.replace(identity_sigma=model.base.identity_sigma / model.radius)
         model.save(workdir / "model.npz")
         return write_report(self, params, state, workdir, run)
 

@@ -126,6 +126,14 @@ def test_impossible_pairs_are_refused(labels, positive, message):
         Pairs(Part(labels), positive, 0)
 
 
+def test_a_list_of_pairs_of_nobody_is_refused():
+    with pytest.raises(ValueError, match="data.pairs: found no pair in the list of which both people are known, of 2"):
+        Pairs(Part([-1, 0, 0]), 0.5, 0, np.array([[0, 1], [2, 0]]))
+    Pairs(Part([-1, 0, 0]), 0.5, 0, np.array([[0, 1], [2, 1]]))
+    with pytest.raises(ValueError, match="data.clips: 0 photos of 0 known people"):
+        Pairs(Part([-1]), 1.0, 0, key="clips")
+
+
 def test_a_share_of_turned_copies_is_a_share():
     with pytest.raises(ValueError, match="data.turned: found 1.2, expected a share of the positive pairs, 0 to 1"):
         Pairs(Part(), 0.5, 0, turned=1.2)

@@ -101,6 +101,18 @@ def test_bad_tables(tmp_path, text, reason):
         open_photos(f"folder:{tmp_path}/labels.csv")
 
 
+def test_people_without_photos_are_told(folder, caplog):
+    open_photos(f"folder:{folder}")
+    assert not [line for line in caplog.messages if "hold no photos" in line]
+    (folder / "bert" / "session1").mkdir(parents=True)
+    write_photo(folder / "bert" / "session1" / "1.jpg")
+    write_photo(folder / "zoe" / "moving.gif")
+    photos = open_photos(f"folder:{folder}")
+    assert "bert" not in photos.people and "zoe/moving.gif" in map(photos.name, range(len(photos)))
+    (line,) = [line for line in caplog.messages if "hold no photos" in line]
+    assert "1 of its folders hold no photos and are left out, the first: bert" in line
+
+
 def test_empty_folder(tmp_path):
     with pytest.raises(ValueError, match="no photos found, expected person/photo.jpg"):
         open_photos(f"folder:{tmp_path}")

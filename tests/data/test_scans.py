@@ -72,6 +72,17 @@ def test_folder_of_meshes(toy_model, tmp_path):
     np.testing.assert_allclose(record["vertices"][1], direct.vertices, atol=1e-4)
 
 
+def test_the_neutral_scan_in_any_case_and_one_alone(toy_model, tmp_path):
+    folder = write_folder(toy_model, tmp_path / "scans")
+    neutral = np.asarray(toy_model.mean) + 7.0
+    trimesh.Trimesh(neutral, toy_model.topology.triangles, process=False).export(folder / "person1" / "n.obj")
+    (folder / "person1" / "n.obj").rename(folder / "person1" / "Neutral.OBJ")
+    np.testing.assert_allclose(FolderScans(toy_model, find_people(folder)).neutral_shapes()[1], neutral, atol=1e-4)
+    np.savez(folder / "person1" / "neutral.npz", vertices=neutral + 1)
+    with pytest.raises(ValueError, match="person1: found 2 scans called neutral, expected one"):
+        FolderScans(toy_model, find_people(folder))
+
+
 def test_hidden_files_are_no_scans_and_no_people(toy_model, tmp_path):
     folder = write_folder(toy_model, tmp_path / "scans")
     (folder / "person1" / "._scan0.obj").write_bytes(b"of another system")

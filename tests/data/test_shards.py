@@ -197,6 +197,35 @@ def test_damaged_records_are_bad_photos(folder, tmp_path):
     assert list(photos.bad()) == ["photos#train[9]"]
 
 
+def test_damaged_records_are_of_nobody_known(folder, tmp_path):
+    """Pairs are made from the labels of all photos: one that cannot be read is in none."""
+    build_shards(open_photos(f"folder:{folder}"), tmp_path / "out", SMALL, max_bad_fraction=0.1)
+    before = open_photos(f"shards:{tmp_path}/out").labels()
+    path = tmp_path / "out/photos-train.array_record-00001-of-00003"
+    content = bytearray(path.read_bytes())
+    content[content.find(b"IDAT") + 20] ^= 255
+    path.write_bytes(content)
+    after = open_photos(f"shards:{tmp_path}/out").labels()
+    assert (before >= 0).all() and after[9] == -1
+    np.testing.assert_array_equal(np.delete(after, 9), np.delete(before, 9))
+
+
+def test_fingerprints_tell_of_other_photos(folder, tmp_path):
+    """As many, of the same people: under other names, and packed otherwise."""
+    def fingerprint(name, packing=SMALL):
+        build_shards(open_photos(f"folder:{folder}"), tmp_path / name, packing, max_bad_fraction=0.1)
+        return open_photos(f"shards:{tmp_path}/{name}").fingerprint()
+
+    first = fingerprint("first")
+    assert fingerprint("again") == first != fingerprint("smaller", dataclasses.replace(SMALL, size=16))
+    for path in (folder / "a").iterdir():
+        path.rename(path.with_name(f"x{path.name}"))
+    assert fingerprint("renamed") != first
+    (tmp_path / "first" / "photos.json").write_text("[]")
+    with pytest.raises(ValueError, match="photos.json: not the manifest of shards"):
+        open_photos(f"shards:{tmp_path}/first")
+
+
 class Named:
     """Photos and people of these names; none is ever read."""
 

@@ -3,13 +3,36 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from experiments import export_synthetic
+from sfm_jax.data.people import disjoint_people
 from sfm_jax.data.photos import Photos, open_photos
 from sfm_jax.data.scene import Conditions
 from sfm_jax.data.shards import Packing, build_shards
 from sfm_jax.data.synthetic import SyntheticPhotos
 from sfm_jax.data.synthetic_collection import SyntheticCollection
 from sfm_jax.morphable.default import load_default, load_population
+
+
+def test_exported_people_are_never_those_held_out(monkeypatch, tmp_path):
+    """Also where all are asked that may be; people held out by any run are none of them."""
+    seen = {}
+
+    def keep(collection, folder, packing):
+        seen["people"] = collection._photos.people.identity
+        return {"photos": 0, "persons": 0}
+
+    monkeypatch.setattr(export_synthetic, "build_shards", keep)
+    monkeypatch.setattr(export_synthetic, "enable_compilation_cache", lambda: None)
+    heldout = {row.tobytes() for row in disjoint_people(load_default(0), 2000, 600, 3)[1].identity}
+    for persons in (1000, 5400):
+        export_synthetic.main([str(tmp_path), f"--persons={persons}", "--photos=10"])
+        exported = {row.tobytes() for row in seen["people"]}
+        assert len(exported) == persons and not exported & heldout
+    with pytest.raises(SystemExit) as left:
+        export_synthetic.main([str(tmp_path), "--persons=5401"])
+    assert left.value.code == 2
 
 
 def test_round_trip_through_shards(tmp_path):

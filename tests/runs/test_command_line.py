@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sfm_jax.morphable.formats.assemble import rms
 from sfm_jax.morphable.model import MorphableModel
 from sfm_jax.morphable.sphere_model import is_sphere_model
 
@@ -114,6 +115,7 @@ def test_a_gaussian_run_leaves_a_gaussian_model(scans, tmp_path):
     learned, base = (MorphableModel.load(path) for path in (tmp_path / "run" / "model.npz", scans / "toy.npz"))
     drawn, true = (np.sqrt(np.sum(np.square(model.identity_basis, dtype=np.float64))) for model in (learned, base))
     assert 0.5 < drawn / true < 1.3
+    np.testing.assert_allclose(learned.identity_sigma, rms(np.asarray(learned.identity_basis)), rtol=1e-4)
 
 
 def test_help(capsys):

@@ -190,6 +190,7 @@ def test_the_report_counts_nobody_where_nobody_is_told(task):
     ({"data__clips": ""}, "data.clips: found nothing"),
     ({"loss__identity": 1.0}, "loss.identity: found 1.0, expected 0: clips do not tell who"),
     ({"data__clip_frames": 1}, "data.clip_frames: found 1, expected 2 or more"),
+    ({"data__clip_frames": 0}, "data.clip_frames: found 0, expected 2 or more"),
     ({"data__pairs": "synthetic"}, "found photos for data.pairs, data.clips, expected"),
     ({"cycled_pairs": -1}, "cycled_pairs: found -1, expected 0 or more")])
 def test_bad_settings_are_refused_in_one_line(model, changes, message):

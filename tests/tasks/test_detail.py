@@ -23,6 +23,7 @@ from sfm_jax.morphable.default import load_default
 from sfm_jax.tasks import create_task
 from sfm_jax.tasks.detail import Detail
 from sfm_jax.tasks.detail_measures import _scores, _summary
+from sfm_jax.tasks.detail_report import Shown, _detailed
 from sfm_jax.tasks.finished import load_encoder
 from sfm_jax.tasks.photo_data import true_face
 from sfm_jax.training.loop import train
@@ -157,6 +158,26 @@ def test_what_lies_beyond_a_photos_edges_has_no_influence(task, found):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
     inside = value(jnp.asarray(found.photo).at[:, :, size // 2:].set(0.0))
     assert all(np.abs(a - b).max() > 1e-3 for a, b in zip(before, inside, strict=True))
+
+
+def test_the_report_leaves_out_what_lies_beyond_a_photos_edges(task, found):
+    params, state = task.init(jax.random.key(0), None)
+    params = jax.tree.map(lambda leaf: 3 * leaf, params)
+    size = found.photo.shape[1]
+    edges = np.zeros((4, 4, 3), np.float32)
+    edges[:, 0] = [1, 0, -size // 2]  # the photo is where x is beyond the middle
+
+    def maps(images):
+        shown = Shown("shown", "", "", images, edges, None,
+                      lambda state, images, ids: jax.tree.map(lambda leaf: jnp.asarray(leaf)[ids], found.face))
+        return _detailed(task, params, state, shown).displacement
+
+    beyond, inside = found.photo.copy(), found.photo.copy()
+    beyond[:, :, :size // 2 - 1] = 0
+    inside[:, :, size // 2 + 1:] = 0
+    before = maps(found.photo)
+    np.testing.assert_allclose(maps(beyond), before, atol=1e-5)
+    assert np.abs(maps(inside) - before).max() > 1e-3
 
 
 def record_of(found):

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 from tiny_runs import config
 
+from sfm_jax.morphable.formats.assemble import rms
 from sfm_jax.tasks import create_task
 
 
@@ -131,6 +133,29 @@ def test_the_photos_that_the_documentation_names_go_together(model):
         create_task(config("stage2", model, **{key: place and "synthetic" for key, place in chosen.items()}))
 
 
+def test_photos_of_nobody_cannot_tell_who_is_who(model, tmp_path):
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="data.identity: found nobody who is known in folder:.*, expected photos"):
+        create_task(config("stage2", model, data__identity=f"folder:{tmp_path}"))
+
+
+def test_codes_of_a_learned_gaussian_model_are_those_held_to_the_normal_law(model):
+    """The basis that a run saves makes the network's faces of the very codes that its KL is of."""
+    task = create_task(config("sir", model, batch_size=8))
+    batch = task.dataset(8, 0)[0]
+    params, state = task.init(jax.random.key(0), batch)
+    rng = np.random.default_rng(0)
+    params |= {"log_radius": jnp.float32(0.4), "residual": jnp.asarray(
+        rng.normal(size=params["residual"].shape), jnp.float32)}
+    params["network"] = jax.tree.map(lambda leaf: leaf + 0.1 * rng.normal(size=leaf.shape).astype(leaf.dtype),
+                                     params["network"])
+    codes = task.predict(params, state, jnp.asarray(rng.random((3, 32, 32, 3)), jnp.float32))[0].codes
+    learned = task.learned_model(params)
+    assert np.abs(codes.identity).max() > 0.1
+    np.testing.assert_allclose(learned.decode(codes.identity), task.decoder(params)(codes, 32).neutral, atol=1e-3)
+    np.testing.assert_allclose(learned.identity_sigma, rms(np.asarray(learned.identity_basis)), rtol=1e-5)
+
+
 @pytest.mark.parametrize("changes, message", [
     ({"data__identity": "", "data__landmarks": ""}, "found photos for nothing"),
     ({"data__all": "synthetic"}, "expected data.all, data.pairs or data.clips alone"),
@@ -142,6 +167,7 @@ def test_the_photos_that_the_documentation_names_go_together(model):
     ({"perceptual": "vgg"}, "perceptual: found 'vgg'"),
     ({"moments_decay": 1.0}, "moments_decay: found 1.0, expected 0 or more and less than 1"),
     ({"moments_decay": -0.5}, "moments_decay: found -0.5, expected 0 or more and less than 1"),
+    ({"albedo_components": -1}, "albedo_components: found -1, expected 0 or more"),
     ({"rendered_photos": -1}, "rendered_photos: found -1, expected 0 or more"),
     ({"data__identity": "folder:/nowhere"}, "/nowhere: no such folder"),
     ({"data__identity": "photos"}, "found 'photos', expected one of folder:PLACE"),

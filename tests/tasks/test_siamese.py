@@ -116,12 +116,21 @@ def test_a_rival_measured_on_other_photos_is_told_so(model, tmp_path):
         read_rival(ours)
 
 
+def test_a_rival_without_a_measure_to_compare_is_refused(model, tmp_path):
+    """Or the report would be lost when the run is over."""
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "report.json").write_text('{"detail/correlation": 0.5, "seconds": 3}')
+    with pytest.raises(ValueError, match="rival: .*: found no measures of heldout, sir, pose, expected another run"):
+        read_rival(config("siamese", model, rival=str(tmp_path)))
+
+
 @pytest.mark.parametrize("changes, message", [
     ({"data__pairs": ""}, "data.pairs: found nothing"),
     ({"data__positive": 0.0}, "data.positive: found 0.0"),
     ({"data__persons": 64}, "nobody of whom there are two"),
     ({"data__identity": "synthetic"}, "found photos for data.pairs, data.identity, expected"),
     ({"data__pair_list": "pairs.csv"}, "data.pair_list: for photos that have names"),
+    ({"memory": -1}, "memory: found -1, expected 0 or more"),
     ({"rival": "/nowhere"}, "rival: /nowhere/report.json: not a readable report")])
 def test_bad_settings_are_refused_in_one_line(model, changes, message):
     with pytest.raises(ValueError, match=message) as refused:
