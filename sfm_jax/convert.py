@@ -122,10 +122,16 @@ def write(target: Path, model) -> list[str]:
         return []
     if target.suffix == ".bin":
         save_eos(target, model)
-        return ["regions, contour lines, symmetry, name and licence"]
+        return ["regions, contour lines, symmetry, name and licence", *_other_landmarks(model)]
     if target.suffix == ".glb":
         return write_glb_model(target, model)
     return write_objs(target, model)
+
+
+def _other_landmarks(model):
+    """What is told of landmarks that are not those a format has names for."""
+    count = len(model.topology.landmarks)
+    return [] if count in (0, IBUG) else [f"{count} landmarks, which are not iBUG's {IBUG}"]
 
 
 def write_glb_model(target: Path, model) -> list[str]:
@@ -161,8 +167,8 @@ def write_glb_model(target: Path, model) -> list[str]:
         left_out.append(f"{lost} vertices of no triangle")
     for key in ("landmarks", "contour_lines"):
         places = getattr(t, key)
-        if key == "landmarks" and len(places) not in (0, IBUG):
-            left_out.append(f"{len(places)} landmarks, which are not iBUG's {IBUG}")
+        if key == "landmarks" and (others := _other_landmarks(model)):
+            left_out += others
         elif np.isin(places, rows).all():
             extras[key] = np.searchsorted(rows, places).tolist()
         else:

@@ -160,7 +160,8 @@ def test_a_video_has_a_face_for_each_frame(tmp_path):
 
 @pytest.mark.parametrize(("changes", "key"), [
     ({"light": None}, "light"), ({"rotation": np.eye(2)}, "rotation"), ({"identity": np.full(120, np.nan)}, "identity"),
-    ({"identity": np.zeros(121)}, "identity"), ({"model": "missing.npz"}, "model"), ({"detail": 3}, "model")])
+    ({"identity": np.zeros(121)}, "identity"), ({"model": "missing.npz"}, "model"), ({"detail": 3}, "detail"),
+    ({"detail": [1, 1]}, "detail"), ({"detail": "x"}, "detail")])
 def test_faces_that_cannot_be_are_refused(tmp_path, changes, key):
     with pytest.raises(ValueError, match=rf"params\.npz: key '{key}'"):
         open_subject(str(write_face(tmp_path / "face", **changes)))

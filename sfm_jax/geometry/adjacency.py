@@ -3,8 +3,6 @@
 import numpy as np
 from jaxtyping import Float, Int, Integer
 
-from sfm_jax.geometry.mesh import edge_list
-
 
 def neighbour_table(triangles: Integer[np.ndarray, "F 3"], vertex_count: int) -> Int[np.ndarray, "{vertex_count} n"]:
     """[V, n] int32: each vertex's edge neighbours, rising, padded by the vertex itself; n is the largest degree."""
@@ -13,8 +11,14 @@ def neighbour_table(triangles: Integer[np.ndarray, "F 3"], vertex_count: int) ->
 
 def face_table(triangles: Integer[np.ndarray, "F 3"]) -> Int[np.ndarray, "F n"]:
     """[F, n] int32: the triangles that share a side with each of triangles [F, 3], rising, padded by itself."""
-    pairs = edge_list(triangles).faces
-    return pair_table(pairs[(pairs >= 0).all(1)], len(triangles))
+    sides = np.sort(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), 1)
+    _, side = np.unique(sides, axis=0, return_inverse=True)
+    face, order = np.tile(np.arange(len(triangles)), 3), np.argsort(side.ravel(), kind="stable")
+    face, side = face[order], side.ravel()[order]
+    # Of three triangles at one side, which is no manifold, each has two neighbours there.
+    most = int(np.bincount(side).max(initial=1))
+    pairs = [np.stack([face[:-step], face[step:]], 1)[side[:-step] == side[step:]] for step in range(1, most)]
+    return pair_table(np.concatenate([np.empty((0, 2), int), *pairs]), len(triangles))
 
 
 def pair_table(pairs: Integer[np.ndarray, "N 2"], count: int) -> Int[np.ndarray, "{count} n"]:

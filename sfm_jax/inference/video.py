@@ -67,7 +67,9 @@ def smoothed(seen: list[Reconstruction | None], deviation: float) -> list[Recons
         """[K, ...] of the known frames -> [T, ...]."""
         values = np.asarray(values, np.float64)
         flat = values.reshape(len(known), -1)
-        filled = np.stack([np.interp(np.arange(len(seen)), known, column) for column in flat.T], 1)
+        filled = np.empty((len(seen), flat.shape[1]))
+        for column in range(flat.shape[1]):  # none of a model without expressions
+            filled[:, column] = np.interp(np.arange(len(seen)), known, flat[:, column])
         return scipy.ndimage.gaussian_filter1d(filled, deviation, axis=0, mode="nearest").reshape(
             len(seen), *values.shape[1:])
 

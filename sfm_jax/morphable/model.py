@@ -213,9 +213,10 @@ def _topology(path, arrays, vertices):
     if not (np.isfinite(uv).all() and np.isfinite(weights).all()):
         raise ValueError(f"{path}: key 'uv' or 'regions': holds NaN or infinite numbers")
     indices = {}
-    for key, shape, below in (("triangles", ("F", 3), vertices), ("uv_triangles", ("F", 3), len(uv)),
+    cut = len(arrays["triangles"]) if len(uv) and arrays["triangles"].ndim else "F"
+    for key, shape, below in (("triangles", ("F", 3), vertices), ("uv_triangles", (cut, 3), len(uv)),
                               ("landmarks", ("L",), vertices), ("contour_lines", ("J", "L"), vertices),
-                              ("symmetry", ("V",), vertices)):
+                              ("symmetry", (vertices,), vertices)):
         found = integers(path, f"key '{key}'", arrays[key])
         _check_shape(path, key, found, shape)
         if found.size and (found.min() < 0 or found.max() >= below):

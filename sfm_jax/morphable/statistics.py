@@ -27,12 +27,15 @@ def weighted_pca(
       All float32.
     """
     count, vertices = shapes.shape[:2]
-    if not 1 <= components <= min(count - 1, 3 * vertices):
-        raise ValueError(f"components: {count} shapes of {vertices} vertices give 1 to "
-                         f"{min(count - 1, 3 * vertices)} components, found {components}")
+    root = _root_weights(weights, vertices)
+    weighted = vertices if weights is None else np.count_nonzero(weights)
+    most = min(count - 1, 3 * weighted)
+    if not 1 <= components <= most:
+        raise ValueError(f"components: {count} shapes of {weighted} weighted vertices give 1 to {most} components, "
+                         f"found {components}")
     mean = shapes.mean(0, dtype=np.float64)
     residual = (shapes - mean).reshape(count, -1)
-    scaled = residual * _root_weights(weights, vertices)
+    scaled = residual * root
     if count < 3 * vertices:
         variance, left = _largest_eigenpairs(scaled @ scaled.T, components)
     else:

@@ -27,7 +27,7 @@ class Caps(NamedTuple):
     band: Count = 0
 
 
-def default_caps(image_size: tuple[int, int], triangle_count: int, edge_width: float = 0.0) -> Caps:
+def default_caps(image_size: tuple[int, int], triangle_count: int, edge_width: float = 2.0) -> Caps:
     """Capacities that hold a face-like mesh that fills the image; `suggest_caps` gives tighter, faster ones."""
     pixels = image_size[0] * image_size[1]
     tile_count = -(-image_size[0] // TILE) * -(-image_size[1] // TILE)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import checkify
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Integer
 
 from sfm_jax.array_types import AnyArray, Numbers, Triangles
 from sfm_jax.geometry.camera import Camera, Perspective, frame, to_camera
@@ -58,19 +58,23 @@ class Rendering(NamedTuple):
 
 
 def surface(
-    triangles: Triangles, uv: Float[AnyArray, "U 2"] | None = None, uv_triangles: Triangles | None = None
+    triangles: Triangles, uv: Float[AnyArray, "U 2"] | None = None, uv_triangles: Integer[AnyArray, "T 3"] | None = None
 ) -> Surface:
     """The Surface of triangles [F, 3], outward counter-clockwise; uv [U, 2] with its own triangles where it has seams.
+    None or no rows: it has none.
 
     Raises:
-      ValueError: a uv_triangles of another length than triangles.
+      ValueError: a uv_triangles of another length than triangles, or with indices that uv does not have.
     """
     triangles = np.asarray(triangles, np.int32)
-    if uv is not None:
+    if uv is None or not len(uv):
+        uv, uv_triangles = None, None
+    else:
         uv_triangles = triangles if uv_triangles is None else np.asarray(uv_triangles, np.int32)
-        if uv_triangles.shape != triangles.shape or uv_triangles.max() >= len(uv):
-            raise ValueError(f"uv_triangles: shape {uv_triangles.shape} up to index {uv_triangles.max()}, "
-                             f"expected {triangles.shape} below {len(uv)}")
+        low, high = uv_triangles.min(initial=0), uv_triangles.max(initial=0)
+        if uv_triangles.shape != triangles.shape or low < 0 or high >= len(uv):
+            raise ValueError(f"uv_triangles: shape {uv_triangles.shape}, indices {low}..{high}, expected "
+                             f"{triangles.shape} within 0..{len(uv) - 1}")
         uv = np.asarray(uv, np.float32)
     return Surface(triangles, edge_list(triangles), uv, uv_triangles)
 
@@ -108,6 +112,10 @@ def render(
     if albedo.ndim != 2 or len(albedo) != len(vertices) or (light is not None and albedo.shape[1] < 3):
         least = "C" if light is None else "C >= 3"
         raise ValueError(f"albedo: shape {albedo.shape}, expected [{len(vertices)}, {least}]")
+    whole = (*image_size, albedo.shape[1])
+    if jnp.ndim(background) not in (0, 1, 3) or any(size not in (1, most) for size, most in zip(
+            jnp.shape(background)[::-1], whole[::-1], strict=False)):
+        raise ValueError(f"background: shape {jnp.shape(background)}, expected a number, [C] or [H, W, C] of {whole}")
     triangles = surface.triangles
     caps = caps or default_caps(image_size, len(triangles), edge_width)
     points = jax.lax.stop_gradient(camera.project(vertices))

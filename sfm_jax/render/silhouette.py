@@ -53,11 +53,13 @@ def contour_band(
     farther away, and it is not itself hidden. points [V, 3] (x px, y px, nearness), `seen` from the same points.
     """
 
+    room = Caps(*(max(capacity, 1) for capacity in caps))
+
     def find(points, triangles, vertices, faces, depth):
-        corner, rows, contour_demand = _contour_edges(points, triangles, vertices, faces, caps.contour, cull)
-        index, box_demand = _nearest_edges(rows, depth, width / 2, caps.contour_fragments)
-        close, _, _, _, demand = expand((index != NONE).astype(jnp.int32), caps.band)
-        listed = jnp.arange(caps.band) < demand
+        corner, rows, contour_demand = _contour_edges(points, triangles, vertices, faces, room.contour, cull)
+        index, box_demand = _nearest_edges(rows, depth, width / 2, room.contour_fragments)
+        close, _, _, _, demand = expand((index != NONE).astype(jnp.int32), room.band)
+        listed = jnp.arange(room.band) < demand
         local = jnp.where(listed, take(index, close), 0)
         _, _, front, other = _probe(take(rows, local), close, depth, width / 2)
         return jnp.where(listed, close, depth.size), take(corner, local), front, other, (
@@ -67,8 +69,7 @@ def contour_band(
     *lists, (contour, boxes, band) = find(
         jax.lax.stop_gradient(points), jnp.asarray(triangles), *map(jnp.asarray, edges), seen.depth)
     # What an earlier list cut off was not seen by the later ones: their demand is then a bound, not a count.
-    if caps.contour:
-        boxes = boxes * jnp.maximum(-(-contour // caps.contour), 1)
+    boxes = boxes * jnp.maximum(-(-contour // room.contour), 1)
     cut = (seen.overflow > 0) | (boxes > caps.contour_fragments)
     demand = Caps(
         contour=contour, contour_fragments=boxes, band=jnp.where(cut, jnp.minimum(boxes, seen.depth.size), band))

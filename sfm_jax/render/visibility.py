@@ -62,7 +62,7 @@ def visibility(
     backend = backend or fastest_backend()
     if backend not in BACKENDS:
         raise ValueError(f"backend: found {backend!r}, expected one of {', '.join(BACKENDS)}")
-    caps = caps or default_caps(image_size, len(triangles))
+    caps = caps or default_caps(image_size, len(triangles), 0.0)
 
     def find(points, triangles):
         ids, depths, demand = BACKENDS[backend](points, triangles, image_size, caps, cull)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from sfm_jax.array_files import read_npz
+from sfm_jax.array_files import integers, one_line, read_npz
 from sfm_jax.command_line import OTHER_FORMATS
 from sfm_jax.morphable.default import load_default
 from sfm_jax.morphable.model import MorphableModel
@@ -127,6 +127,13 @@ def _open_faces(name: str, files: list[Path]) -> Subject:
     return Subject(name, opened, faces=tuple(faces))
 
 
+def _detail(file, found):
+    detail = integers(file, "key 'detail'", found.get("detail", DETAIL))
+    if detail.shape != () or detail not in (0, 1):
+        raise ValueError(f"{file}: key 'detail': found {one_line(repr(detail.tolist()))}, expected 0 or 1")
+    return int(detail)
+
+
 def _read_face(file: Path) -> FoundFace:
     found = read_npz(file)
 
@@ -148,5 +155,5 @@ def _read_face(file: Path) -> FoundFace:
     return FoundFace(
         name=file.parent.resolve().name, identity=read("identity", None), expression=read("expression", *rows, None),
         albedo=read("albedo", None), rotation=read("rotation", *rows, 3, 3), pose=read("pose_degrees", *rows, 3),
-        light=read("light", *rows, 9, 3), model=(str(found.get("model", DEFAULT)), int(found.get("detail", DETAIL))),
+        light=read("light", *rows, 9, 3), model=(str(found.get("model", DEFAULT)), _detail(file, found)),
         overlay=overlay if overlay.is_file() else None, frames=frames)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import trimesh
 
+from sfm_jax.geometry.adjacency import face_table
 from sfm_jax.geometry.mesh import edge_list, triangle_normals, vertex_areas, vertex_normals
 
 
@@ -81,3 +82,4 @@ def test_borders_have_one_face_and_no_face_of_a_fan_is_lost():
     shared = edges.faces[(edges.vertices == [0, 1]).all(1)]
     np.testing.assert_array_equal(shared, [[0, 1], [2, -1]])
     assert edges.vertices.dtype == edges.faces.dtype == np.int32
+    np.testing.assert_array_equal(face_table(fan), [[1, 2], [0, 2], [0, 1]])

@@ -92,6 +92,16 @@ def test_frames_without_a_face_lie_between_their_neighbours(faces):
     np.testing.assert_allclose(np.diff(between), SHIFT / (GAP + 1), atol=0.3)
 
 
+def test_faces_of_a_model_without_expressions_are_smoothed_too(reconstructor, face):
+    one, = reconstructor(face)
+    bare = one.model.replace(expression_basis=one.model.expression_basis[:0], expression_names=())
+    one = dataclasses.replace(one, model=bare, expression=np.zeros(0, np.float32))
+    found = video.smoothed([one, None, one], 0.5)
+    assert len(found) == 3
+    for each in found:
+        np.testing.assert_allclose(each.landmarks68_px, one.project(one.vertices()[bare.topology.landmarks]), atol=0.01)
+
+
 def test_a_video_without_a_face(tmp_path, reconstructor, empty):
     assert video.reconstruct_video(reconstructor, write_frames(tmp_path / "empty.mp4", [empty] * 3)) is None
 

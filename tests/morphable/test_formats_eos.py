@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import struct
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from small_face import faces, random_codes, small_face
 
+from sfm_jax import convert
 from sfm_jax.morphable.formats.eos import companions, load_blendshapes, load_eos, save_eos
 
 SURREY = os.environ.get("SFM_JAX_EOS_SHARE", "")  # the folder `share` of eos
@@ -131,6 +133,13 @@ def test_writing_and_reading_keeps_the_vertices_of_any_codes(tmp_path):
         np.testing.assert_array_equal(getattr(again.topology, key), getattr(model.topology, key))
     np.testing.assert_allclose(again.topology.uv, model.topology.uv, atol=1e-6)
     assert [path.name for path in tmp_path.iterdir()] == ["face.bin"]
+
+
+def test_landmarks_that_are_not_ibugs_are_left_out_and_told(tmp_path):
+    model = small_face().model
+    model = model.replace(topology=dataclasses.replace(model.topology, landmarks=model.topology.landmarks[17:]))
+    assert "51 landmarks, which are not iBUG's 68" in convert.write(tmp_path / "face.bin", model)
+    assert b"\x01\0\0\0\0\0\0\0" b"1" not in (tmp_path / "face.bin").read_bytes()
 
 
 def test_a_linear_albedo_is_written_to_first_order(tmp_path):

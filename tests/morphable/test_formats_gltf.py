@@ -30,6 +30,30 @@ def test_gltf_gives_back_the_vertices_of_any_codes(face, tmp_path):
     np.testing.assert_allclose(theirs.uv[theirs.uv_triangles], ours.uv[ours.uv_triangles], atol=1e-6)
 
 
+@pytest.mark.parametrize(("dtype", "kind", "tolerance"), [(np.uint16, 5123, 1e-5), (np.uint8, 5121, 3e-3)])
+def test_normalised_integers_are_fractions(face, tmp_path, dtype, kind, tolerance):
+    """Texture coordinates may be so in the core of glTF 2.0."""
+    convert.write_glb_model(tmp_path / "face.glb", face.model)
+    content, binary = unpack_glb("", (tmp_path / "face.glb").read_bytes())
+    accessor = content["accessors"][content["meshes"][0]["primitives"][0]["attributes"]["TEXCOORD_0"]]
+    view = content["bufferViews"][accessor["bufferView"]]
+    start = view.get("byteOffset", 0) + accessor.get("byteOffset", 0)
+    values = np.frombuffer(binary, np.float32, 2 * accessor["count"], start)
+    whole = np.round(np.clip(values, 0, 1) * np.iinfo(dtype).max).astype(dtype).tobytes()
+    content["bufferViews"].append({"buffer": 0, "byteOffset": len(binary), "byteLength": len(whole)})
+    accessor |= {"componentType": kind, "normalized": True, "bufferView": len(content["bufferViews"]) - 1,
+                 "byteOffset": 0}
+    binary += whole + bytes(-len(whole) % 4)
+    content["buffers"][0]["byteLength"] = len(binary)
+    text = json.dumps(content).encode()
+    text += b" " * (-len(text) % 4)
+    (tmp_path / "whole.glb").write_bytes(
+        struct.pack("<III", 0x46546C67, 2, 28 + len(text) + len(binary)) + struct.pack("<II", len(text), 0x4E4F534A)
+        + text + struct.pack("<II", len(binary), 0x004E4942) + binary)
+    found, true = (load_gltf(tmp_path / name).topology for name in ("whole.glb", "face.glb"))
+    np.testing.assert_allclose(found.uv[found.uv_triangles], true.uv[true.uv_triangles], atol=tolerance)
+
+
 def test_other_readers_see_the_morph_targets(face, tmp_path):
     pygltflib = pytest.importorskip("pygltflib")
     convert.write_glb_model(tmp_path / "face.glb", face.model)

@@ -86,6 +86,18 @@ def test_a_folder_of_registered_meshes_becomes_their_principal_components(face, 
     np.testing.assert_array_equal(model.topology.landmarks, face.landmarks)
 
 
+def test_a_person_with_a_mesh_in_both_formats_is_one(face, tmp_path):
+    _, scans = people(face)
+    for i, scan in enumerate(scans):
+        trimesh.Trimesh(scan, face.triangles, process=False).export(tmp_path / f"{i}.obj")
+    alone = load_meshes(tmp_path)
+    for i in range(3):
+        trimesh.Trimesh(scans[i], face.triangles, process=False).export(tmp_path / f"{i}.ply")
+    both = load_meshes(tmp_path)
+    assert "6 registered meshes" in alone.source == both.source
+    np.testing.assert_array_equal(both.identity_basis, alone.identity_basis)
+
+
 def test_meshes_that_do_not_correspond_are_refused_by_name(face, tmp_path):
     with pytest.raises(ValueError, match="found 0 meshes"):
         load_meshes(tmp_path)
@@ -239,6 +251,27 @@ def test_an_npz_of_any_names_and_any_order_of_axes(face, tmp_path, layout):
         load_npz(tmp_path / "a.npz")
     with pytest.raises(ValueError, match="a.npz: key 'nothing' is missing"):
         load_npz(tmp_path / "a.npz", {"mean": "nothing"})
+
+
+def test_a_topology_is_that_of_the_model_and_takes_nothing_away(face, tmp_path):
+    trimesh.creation.icosphere(2).export(tmp_path / "ball.obj")
+    triangles = trimesh.Trimesh(face.mean, face.triangles, process=False)
+    triangles.export(tmp_path / "face.ply")
+    np.savez(tmp_path / "bare.npz", mean=face.mean, identity=face.identity)
+    scipy.io.savemat(tmp_path / "bare.mat", {"mean": face.mean.ravel(), "components": face.unit,
+                                             "eigenvalues": face.sigma ** 2})
+    for name in ("bare.npz", "bare.mat"):
+        with pytest.raises(ValueError, match=f"ball.obj: found 162 vertices, expected the model's {len(face.mean)}"):
+            load_face_model(tmp_path / name, topology=tmp_path / "ball.obj")
+        model = load_face_model(tmp_path / name, topology=tmp_path / "face.ply")
+        np.testing.assert_array_equal(model.topology.triangles, face.triangles)
+    places = np.random.default_rng(0).random((len(face.mean), 2))
+    np.savez(tmp_path / "uv.npz", mean=face.mean, identity=face.identity, uv=places)
+    model = load_npz(tmp_path / "uv.npz", topology=tmp_path / "face.ply")
+    np.testing.assert_allclose(model.topology.uv, places, atol=1e-6)
+    np.savez(tmp_path / "whole.npz", mean=face.mean, identity=face.identity, triangles=face.triangles[5:])
+    with pytest.raises(ValueError, match="face.ply: other triangles than key 'triangles' of .*whole.npz has"):
+        load_npz(tmp_path / "whole.npz", topology=tmp_path / "face.ply")
 
 
 @pytest.mark.parametrize("shape", [(-1, 3), (-1,), (1, -1), (-1, 1), (3, -1)])

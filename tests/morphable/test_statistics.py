@@ -47,8 +47,12 @@ def test_a_vertex_of_zero_weight_follows_by_regression(rng):
 
 
 def test_too_many_components_are_refused(rng):
-    with pytest.raises(ValueError, match="components: 40 shapes of 25 vertices give 1 to 39 components, found 40"):
+    with pytest.raises(ValueError, match="components: 40 shapes of 25 weighted vertices give 1 to 39 components, fou"):
         statistics.weighted_pca(_shapes(rng), None, 40)
+    weights = np.where(np.arange(25) < 2, 1.0, 0.0)
+    statistics.weighted_pca(_shapes(rng), weights, 6)
+    with pytest.raises(ValueError, match="components: 40 shapes of 2 weighted vertices give 1 to 6 components, fou"):
+        statistics.weighted_pca(_shapes(rng), weights, 7)
 
 
 def test_gaussian_codes_of_a_pca_are_its_scores(rng):

@@ -12,7 +12,17 @@ from jax.experimental import checkify
 
 from sfm_jax.geometry.camera import Orthographic, Perspective, frame, to_camera
 from sfm_jax.geometry.rotation import rotation_angle, rotation_from_6d, rotation_from_euler, rotation_to_6d
-from sfm_jax.render import Caps, PointLight, SphericalHarmonics, ambient, check_overflow, render, suggest_caps, surface
+from sfm_jax.render import (
+    Caps,
+    PointLight,
+    SphericalHarmonics,
+    ambient,
+    check_overflow,
+    default_caps,
+    render,
+    suggest_caps,
+    surface,
+)
 
 SIZE = (40, 48)
 VERTICES, TRIANGLES = scenes.head(2)
@@ -215,8 +225,31 @@ def test_bad_input_is_an_error():
         render(VERTICES, MESH, CAMERA, SIZE, albedo=jnp.zeros((5, 3)))
     with pytest.raises(ValueError, match="1 of 162 are not finite"):
         render(jnp.asarray(VERTICES).at[3].set(jnp.nan), MESH, CAMERA, SIZE, albedo=ALBEDO)
+    for shape in ((40, 40), (40, 48), (4,), (48, 40, 3), (2, 40, 48, 3)):
+        with pytest.raises(ValueError, match=r"background: shape \(.*\), expected a number, \[C\] or \[H, W, C\]"):
+            render(VERTICES, MESH, CAMERA, SIZE, albedo=ALBEDO, background=jnp.zeros(shape))
+    with pytest.raises(ValueError, match=r"background: shape \(3,\)"):
+        render(VERTICES, MESH, CAMERA, SIZE, albedo=ALBEDO[:, :1], background=jnp.zeros(3))
     with pytest.raises(ValueError, match=r"uv_triangles: shape \(1, 3\)"):
         surface(TRIANGLES, UV, TRIANGLES[:1])
+    with pytest.raises(ValueError, match=r"uv_triangles: shape \(320, 3\), indices -1..160, expected .* within 0..161"):
+        surface(TRIANGLES, UV, TRIANGLES - 1)
+
+
+def test_no_texture_coordinates_are_none():
+    bare = surface(TRIANGLES, np.zeros((0, 2)), np.zeros((0, 3), int))
+    assert bare.uv is None and render(VERTICES, bare, CAMERA, SIZE, albedo=ALBEDO).uv is None
+
+
+@pytest.mark.parametrize("caps", [
+    default_caps(SIZE, len(TRIANGLES), 0.0), default_caps(SIZE, len(TRIANGLES))._replace(contour_fragments=0),
+    default_caps(SIZE, len(TRIANGLES))._replace(band=0)])
+def test_no_room_for_contours_is_overflow(caps):
+    whole = render(VERTICES, MESH, CAMERA, SIZE, albedo=ALBEDO, caps=default_caps(SIZE, len(TRIANGLES)))
+    found = render(VERTICES, MESH, CAMERA, SIZE, albedo=ALBEDO, caps=caps)
+    assert int(whole.overflow) == 0 < int(found.overflow)
+    np.testing.assert_array_equal(found.triangle, whole.triangle)
+    chex.assert_tree_all_finite((found.colour, found.alpha))
 
 
 def test_checkify_reports_what_jit_cannot_raise():

@@ -14,7 +14,7 @@ import numpy as np
 from sfm_jax.array_files import integers, lengths, read_npz
 from sfm_jax.morphable.formats.assemble import assemble, unit_factor
 from sfm_jax.morphable.formats.landmarks import all_landmarks
-from sfm_jax.morphable.formats.obj import read_mesh
+from sfm_jax.morphable.formats.obj import read_topology
 from sfm_jax.morphable.formats.principal import orthogonal
 from sfm_jax.morphable.model import MorphableModel
 
@@ -57,7 +57,7 @@ def load_bilinear(
     deviations = (people - average) / np.sqrt(max(len(people) - 1, 1))
     blend = np.tensordot(average, faces, 1)  # [E, V, 3]
     if topology is not None:
-        mesh = read_mesh(topology)
+        mesh = read_topology(topology, faces.shape[2])
         parts = {"triangles": mesh.triangles, "uv": mesh.uv, "uv_triangles": mesh.uv_triangles}
     elif "fv_indices" in arrays:
         parts = {"triangles": _fans(path, "fv_indices", arrays["fv_indices"]) - 1}

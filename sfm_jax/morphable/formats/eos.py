@@ -98,7 +98,8 @@ def companions(path: str | os.PathLike) -> dict[str, Path]:
 
 
 def save_eos(path: str | os.PathLike, model: MorphableModel) -> None:
-    """Write a model for eos: shape, colours, blendshapes, landmarks "1" to "68", texture coordinates with their seams.
+    """Write a model for eos: shape, colours, blendshapes, texture coordinates with their seams, and landmarks "1" to
+    "68" where there are so many.
 
     The same codes give the same vertices there. The columns of its basis are unit vectors and the variances their
     squared lengths; they are orthogonal only where the model's components are (eos' `project` needs that). What the
@@ -109,7 +110,7 @@ def save_eos(path: str | os.PathLike, model: MorphableModel) -> None:
     parts = [struct.pack("<I", VERSION), _pack_pca(mean, identity, t.triangles)]
     parts.append(_pack_pca(*srgb_from_albedo(*log_albedo(model)), t.triangles))
     parts.append(_pack_expressions(model))
-    names = [(str(i + 1).encode(), int(vertex)) for i, vertex in enumerate(t.landmarks)]
+    names = [(str(i + 1).encode(), int(vertex)) for i, vertex in enumerate(t.landmarks) if len(t.landmarks) == 68]
     parts.append(struct.pack("<BQ", 0, len(names)) if names else b"\1")
     parts += [struct.pack("<Q", len(name)) + name + struct.pack("<i", vertex) for name, vertex in names]
     uv = np.asarray(t.uv, "<f8") * [1, -1] + [0, 1]

@@ -226,6 +226,8 @@ class _Accessors:
             values = values.copy()
             values[rows] = self._view(sparse["values"]["bufferView"], self._whole(sparse["values"], "byteOffset"),
                                       dtype, width, changed)
+        if accessor.get("normalized") and np.issubdtype(values.dtype, np.integer):
+            values = np.maximum(values / np.iinfo(values.dtype).max, -1.0)  # glTF 2.0, 3.11
         return values[:, 0] if width == 1 else values
 
     def _view(self, index, offset, dtype, width, count):

@@ -20,7 +20,7 @@ from sfm_jax.morphable.formats.assemble import UNITS, assemble, columns, points,
 from sfm_jax.morphable.formats.colours import albedo_from_srgb
 from sfm_jax.morphable.formats.files import need, read_bytes
 from sfm_jax.morphable.formats.landmarks import all_landmarks
-from sfm_jax.morphable.formats.obj import read_mesh
+from sfm_jax.morphable.formats.obj import read_topology
 from sfm_jax.morphable.model import MorphableModel
 
 _TRIANGLES = ("trilist", "tri", "triangles", "faces", "f", "tl")
@@ -91,7 +91,7 @@ def load_matlab(
         albedo = _albedo(path, f"tex.{names[0]}", colour, _scaled(path, f"tex.{names[1]}", colours, _roots(
             path, names[2], colour_variance)), 255 if np.max(colour, initial=0) > 1.5 else 1)
     mean = points(path, names[0], mean)
-    triangles = read_mesh(topology).triangles if topology else _triangles(path, shape, arrays, mean)
+    triangles = read_topology(topology, len(mean)).triangles if topology else _triangles(path, shape, arrays, mean)
     return assemble(
         path, mean=mean, triangles=triangles, albedo=albedo,
         identity=_scaled(path, names[1], basis, _roots(path, names[2], variance)), landmarks=all_landmarks(landmarks),

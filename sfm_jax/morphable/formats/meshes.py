@@ -26,7 +26,8 @@ def load_meshes(
     """The principal components of the meshes in a folder, turned and moved onto their mean first (sizes are kept).
 
     Args:
-      folder: with NAME.obj and NAME.ply, or PERSON/neutral.obj and .ply, of faces without expression.
+      folder: with NAME.obj or NAME.ply, or PERSON/neutral.obj or .ply, of faces without expression; of a person who
+        is there as both the OBJ counts.
       unit: of their lengths: m, dm, cm, mm or um.
       components: how many; None keeps all that differ from rounding.
       landmarks: a file of 68 vertices (see `read_landmarks`), or None.
@@ -64,6 +65,7 @@ def find_meshes(folder: str | os.PathLike) -> list[Path]:
         raise ValueError(f"{folder}: no such folder, expected registered meshes")
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     files = files or sorted(path for path in folder.glob("*/neutral.*") if path.suffix.lower() in SUFFIXES)
+    files = list({path.with_suffix(""): path for path in reversed(files)}.values())[::-1]
     if len(files) < 2:
         raise ValueError(f"{folder}: found {len(files)} meshes, expected at least two .obj or .ply, one a person")
     return files

@@ -10,7 +10,7 @@ from sfm_jax.array_files import numbers, read_npz, texts
 from sfm_jax.morphable.formats.assemble import assemble, points, unit_factor
 from sfm_jax.morphable.formats.files import need
 from sfm_jax.morphable.formats.landmarks import all_landmarks
-from sfm_jax.morphable.formats.obj import read_mesh
+from sfm_jax.morphable.formats.obj import read_topology
 from sfm_jax.morphable.model import MorphableModel
 
 PARTS = ("mean", "identity", "identity_sigma", "expression", "expression_sigma", "expression_names", "triangles", "uv",
@@ -52,8 +52,12 @@ def load_npz(
     mean = points(path, f"key '{keys['mean']}'", found["mean"])
     parts = {"uv": found.get("uv"), "uv_triangles": found.get("uv_triangles"), "triangles": found.get("triangles")}
     if topology is not None:
-        mesh = read_mesh(topology)
-        parts = {"triangles": mesh.triangles, "uv": mesh.uv, "uv_triangles": mesh.uv_triangles}
+        mesh = read_topology(topology, len(mean))
+        if parts["triangles"] is not None and not np.array_equal(parts["triangles"], mesh.triangles):
+            raise ValueError(f"{topology}: other triangles than key '{keys['triangles']}' of {path} has")
+        parts["triangles"] = mesh.triangles
+        if parts["uv"] is None:
+            parts |= {"uv": mesh.uv, "uv_triangles": mesh.uv_triangles}
     if parts["triangles"] is None:
         raise ValueError(f"{path}: key '{keys['triangles']}' is missing: give a mesh with the triangles as topology")
     bases = {part: _basis(path, keys, found, part, len(mean)) for part in ("identity", "expression") if part in found}

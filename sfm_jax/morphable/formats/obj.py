@@ -24,6 +24,14 @@ def read_mesh(path: str | os.PathLike) -> Mesh:
     return _read_ply(path) if str(path).lower().endswith(".ply") else read_obj(path)
 
 
+def read_topology(path: str | os.PathLike, count: int) -> Mesh:
+    """The mesh whose triangles a model of `count` vertices has. ValueError also where it has other vertices."""
+    mesh = read_mesh(path)
+    if len(mesh.vertices) != count:
+        raise ValueError(f"{path}: found {len(mesh.vertices)} vertices, expected the model's {count}")
+    return mesh
+
+
 def read_obj(path: str | os.PathLike) -> Mesh:
     """An OBJ; polygons become fans of triangles. ValueError names the file and the line that is wrong."""
     positions, places, corners = [], [], []
