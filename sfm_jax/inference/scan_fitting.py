@@ -18,20 +18,17 @@ import scipy.linalg
 import scipy.optimize
 import scipy.sparse
 from jaxtyping import Float
-from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from sfm_jax.array_files import triangle_indices
 from sfm_jax.geometry.closest_point import Surface, check_points, sample_surface
 from sfm_jax.geometry.icp import Similarity, similarity_between
 from sfm_jax.geometry.smooth_field import curvature_matrix, place_matrix, smooth_field
+from sfm_jax.inference.scan_checks import check_units, known_landmarks, unit, unit_normals
 from sfm_jax.inference.scan_start import find_starts
 from sfm_jax.morphable.model import MorphableModel
 
-UNITS = {"metres": 1000.0, "centimetres": 10.0, "inches": 25.4, "micrometres": 0.001}
 _JAW = 17  # landmarks that slide on the surface as the head turns: used for the start alone
-_MISFIT = 0.4  # of the landmarks' extent: of people, smiling, from the mean it is 0.1; mirrored or in any order 0.9
-_AWAY = 0.5  # of the points' spread: the median landmark's distance from the scan, which is a twentieth
 _RIGID = 5  # steps at first in which the pose alone moves
 _TUKEY = 4.685  # deviations beyond which a point has no pull: 95 % efficient for Gaussian noise
 
@@ -114,12 +111,10 @@ def fit_scan(
     """
     points = np.asarray(points, np.float64)
     check_points(points)
-    normals = None if normals is None else _unit_normals(normals, points)
-    landmarks = None if landmarks is None else _known_landmarks(model, landmarks)
+    normals = None if normals is None else unit_normals(normals, points)
     if not scale:
         check_units(model, points)
-    if landmarks is not None:
-        _check_landmarks(model, points, *landmarks, scale)
+    landmarks = None if landmarks is None else known_landmarks(model, points, landmarks, scale)
     chosen = np.random.default_rng(settings.seed).permutation(len(points))[:settings.samples]
     sample = points[chosen]
     sample_normals = None if normals is None else normals[chosen]
@@ -146,17 +141,6 @@ def fit_scan(
     codes = state.codes.astype(np.float32)
     count = len(model.identity_basis)
     return ScanFit(codes[:count], codes[count:], *state.motion, vertices.astype(np.float32), distances, report)
-
-
-def check_units(model: MorphableModel, points: Float[np.ndarray, "N 3"]) -> None:
-    """ValueError, naming the factor, unless points [N, 3] are about as large as the model, millimetres."""
-    size, expected = _spread(points), _spread(np.asarray(model.mean, np.float64))
-    if 0.4 < size / expected < 4:
-        return
-    unit = min(UNITS, key=lambda name: abs(np.log(max(size, 1e-30) * UNITS[name] / expected)))
-    guess = f"{unit}? multiply by {UNITS[unit]:g}" if 0.4 < size * UNITS[unit] / expected < 4 else "give scale=True"
-    raise ValueError(f"points: half of them lie within {size:.3g} of their middle, expected about {expected:.0f} mm: "
-                     f"{guess}")
 
 
 def load_scan(
@@ -257,7 +241,7 @@ class _Problem:
         points = motion.undo(self.points)
         found = surface.closest(points)
         places = place_matrix(surface.triangles, found.triangles, found.barycentric, len(vertices))
-        normals = _unit(places @ _vertex_normals(vertices, self.model.topology.triangles))
+        normals = unit(places @ _vertex_normals(vertices, self.model.topology.triangles))
         usable = ~surface.on_border(found)
         if self.normals is not None:
             turned = self.normals @ motion.rotation
@@ -356,45 +340,6 @@ def _bounded_solve(matrix, right, low, high, first):
     return np.concatenate([solved[:, -1] - solved[:, :-1] @ bounded, bounded])
 
 
-def _spread(points):
-    """Median distance to the median point."""
-    return float(np.median(np.linalg.norm(points - np.median(points, axis=0), axis=1)))
-
-
-def _unit_normals(normals, points):
-    normals = np.asarray(normals, np.float64)
-    check_points(normals, "normals")
-    if len(normals) != len(points):
-        raise ValueError(f"normals: found {len(normals)}, expected one for each of {len(points)} points")
-    return _unit(normals)
-
-
-def _known_landmarks(model, landmarks):
-    """Vertices [L] of the landmarks that are known, and their places [L, 3] in the scan."""
-    landmarks, vertices = np.asarray(landmarks, np.float64), np.asarray(model.topology.landmarks)
-    if landmarks.shape != (len(vertices), 3):
-        raise ValueError(f"landmarks: found shape {landmarks.shape}, expected ({len(vertices)}, 3), NaN where unknown")
-    known = np.isfinite(landmarks).all(1)
-    if known.sum() < 3:
-        raise ValueError(f"landmarks: found {known.sum()} known, expected at least 3")
-    return vertices[known], landmarks[known]
-
-
-def _check_landmarks(model, points, which, places, scale):
-    """ValueError unless landmarks [L, 3], the vertices `which`, are near the points [N, 3] and in a face's places."""
-    away, spread = float(np.median(cKDTree(points).query(places)[0])), _spread(points)
-    if away > _AWAY * spread:
-        raise ValueError(f"landmarks: half of them lie {away:.3g} and more from the points, half of which are within "
-                         f"{spread:.3g} of their middle: do both have one unit and place?")
-    mean = np.asarray(model.mean, np.float64)[which]
-    start = similarity_between(mean, places, scale=scale)
-    extent = start.scale * np.sqrt(np.square(mean - mean.mean(0)).sum(1).mean())
-    misfit = np.sqrt(np.square(start.apply(mean) - places).sum(1).mean()) / extent
-    if misfit > _MISFIT:
-        raise ValueError(f"landmarks: found {misfit:.2f} of their extent off the mean face's (root mean square), "
-                         f"expected at most {_MISFIT:g}: iBUG's 68, in this order, not mirrored, in the points' unit")
-
-
 def _check_outward(problem, motion):
     """ValueError where the points that lie on the mean face, moved, have normals into it."""
     near = dataclasses.replace(problem, normals=None).match(motion, problem.mean)
@@ -403,11 +348,7 @@ def _check_outward(problem, motion):
         raise ValueError("normals: most of those at the face point into it, expected outward ones")
 
 
-def _unit(vectors):
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-
-
 def _vertex_normals(vertices, triangles):
     a, b, c = np.moveaxis(vertices[triangles], 1, 0)
     each = np.repeat(np.cross(b - a, c - a), 3, axis=0)
-    return _unit(np.stack([np.bincount(triangles.ravel(), each[:, k], len(vertices)) for k in range(3)], 1))
+    return unit(np.stack([np.bincount(triangles.ravel(), each[:, k], len(vertices)) for k in range(3)], 1))

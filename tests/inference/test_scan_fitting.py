@@ -13,7 +13,8 @@ from scipy.spatial.transform import Rotation
 
 from sfm_jax.geometry.closest_point import Surface, closest_points, sample_surface
 from sfm_jax.geometry.icp import Similarity
-from sfm_jax.inference.scan_fitting import Settings, check_units, fit_scan, load_scan
+from sfm_jax.inference.scan_checks import check_units
+from sfm_jax.inference.scan_fitting import Settings, fit_scan, load_scan
 from sfm_jax.inference.scan_start import find_starts, spread_rotations
 from sfm_jax.morphable.default import load_default
 from sfm_jax.morphable.formats import load_face_model
