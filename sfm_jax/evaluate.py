@@ -194,11 +194,13 @@ def _model_quality(options):
 
 def _jitter(options):
     from sfm_jax.evaluation.protocols import jitter
+    from sfm_jax.evaluation.protocols.matching import photos_without_face
 
     tracks = jitter.read_tracks(_needed(options, "predictions"))
     truth = None if options.truth is None else jitter.read_tracks(options.truth)
     flat = next(iter(tracks.values())).shape[2] == 2
-    return jitter.evaluate(tracks, truth, _title(options), "px" if flat else "mm", options.partial, options.seed)
+    return jitter.evaluate(tracks, truth, _title(options), "px" if flat else "mm", options.partial, options.seed,
+                           photos_without_face(options.predictions))
 
 
 def _progress(things):

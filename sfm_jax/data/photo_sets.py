@@ -67,7 +67,8 @@ class PhotoSource(Protocol):
         """The photo and its labels. BadPhoto if either cannot be used."""
 
     def fingerprint(self) -> str:
-        """Another one when photos or persons are added, removed or renamed; not when a file's contents change."""
+        """Another one when photos or persons are added, removed or renamed. Where photos are files of their own, not
+        when one's contents change."""
 
 
 class PhotoList:

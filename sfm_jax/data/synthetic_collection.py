@@ -33,8 +33,9 @@ class SyntheticCollection:
         return f"synthetic-{self._photos.seed}-{index:08d}.png"
 
     def fingerprint(self):
+        shown = self._photos.people
         return digest("synthetic", self._photos.seed, self._photos.size, self._photos.conditions, self.people,
-                      self._length)
+                      self._length, shown.identity, shown.albedo)
 
     def raw(self, index):
         record, row = self._batch(index // _BATCH), index % _BATCH

@@ -46,8 +46,8 @@ class SphereBasis:
         check_sphere(config.sphere)
         if config.components < 3:
             raise ValueError(f"components: found {config.components}, expected at least 3")
-        if config.features < 1:
-            raise ValueError(f"features: found {config.features}, expected 1 or more")
+        if not 1 <= config.features < WHITENING_SAMPLE:
+            raise ValueError(f"features: found {config.features}, expected 1 to {WHITENING_SAMPLE - 1}")
         self.model = open_model(config)
         if not config.data.folder:  # people made up for a model differ in no more ways than it has components
             config = limit_components(config, self.model, slack=False)
@@ -64,10 +64,7 @@ class SphereBasis:
         self._sample = self.train_scans.batch(order)
         self.classical = classical.fit_classical(self.train_scans, _first(self._sample, PRIOR_SAMPLE), self.model,
                                                  config.components)
-        sample = self._sample["vertices"][:WHITENING_SAMPLE]
-        if config.features >= WHITENING_SAMPLE:
-            raise ValueError(f"features: found {config.features}, expected less than {WHITENING_SAMPLE}")
-        self.whitening = classical.fit_whitening(sample, self.pca_weights,
+        self.whitening = classical.fit_whitening(self._sample["vertices"][:WHITENING_SAMPLE], self.pca_weights,
                                                  config.features)
         self.start_basis = self._start_basis()
         self.encoder = ScanEncoder(config.components, len(self.model.expression_basis), tuple(config.hidden))

@@ -20,7 +20,7 @@ def test_exported_people_are_never_those_held_out(monkeypatch, tmp_path):
     seen = {}
 
     def keep(collection, folder, packing):
-        seen["people"] = collection._photos.people.identity
+        seen["people"], seen["fingerprint"] = collection._photos.people.identity, collection.fingerprint()
         return {"photos": 0, "persons": 0}
 
     monkeypatch.setattr(export_synthetic, "build_shards", keep)
@@ -30,6 +30,8 @@ def test_exported_people_are_never_those_held_out(monkeypatch, tmp_path):
         export_synthetic.main([str(tmp_path), f"--persons={persons}", "--photos=10"])
         exported = {row.tobytes() for row in seen["people"]}
         assert len(exported) == persons and not exported & heldout
+    others = SyntheticPhotos(load_default(0), load_population()[np.arange(5400)], 112, Conditions(), 0)
+    assert SyntheticCollection(others, 10).fingerprint() != seen["fingerprint"]
     with pytest.raises(SystemExit) as left:
         export_synthetic.main([str(tmp_path), "--persons=5401"])
     assert left.value.code == 2

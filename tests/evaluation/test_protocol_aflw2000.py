@@ -248,14 +248,14 @@ def test_other_pixels_than_the_photos_are_refused(folder):
         return aflw2000.evaluate(truth, {name: change(points)[None] for name, points in
                                          zip(truth.names, truth.points, strict=True)})
 
-    with pytest.raises(ValueError, match="with all numbers times 450, expected pixels of the photos as they ar"):
-        evaluated(lambda points: points / 450)
-    for change in (lambda points: points + 1000, lambda points: points + [1000, 0], lambda points: points - [0, 1000]):
+    for change in (lambda points: points / 450, lambda points: points + 1000, lambda points: points + [1000, 0],
+                   lambda points: points - [0, 1000]):
         with pytest.raises(ValueError, match="predictions: found the middle of [67] of 7 faces outside the true ones"):
             evaluated(change)
     with pytest.raises(ValueError, match=r"found an error of .* %, of 0 % with x and y exchanged, expected x first"):
         evaluated(lambda points: points[:, ::-1])
     evaluated(lambda points: points.mean(0) + 0 * points)  # bad, but where it should be
+    evaluated(lambda points: points[::-1])  # of so few faces it may be an accident
 
 
 @pytest.fixture(scope="module")
@@ -275,7 +275,7 @@ def faces():
     (lambda faces: faces * 320 / 450, "with all numbers times 1.41, expected pixels of the photos as they are"),
     (lambda faces: np.roll(faces, 1, 1), "with every landmark one later, expected iBUG's order"),
     (lambda faces: faces[:, np.random.default_rng(0).permutation(68)], "moved, turned and scaled onto the true one"),
-    (lambda faces: faces[:, ::-1], "moved, turned and scaled onto the true one, expected at most 25: iBUG's 68")])
+    (lambda faces: faces[:, ::-1], "moved, turned and scaled onto the true one, expected at most 30: iBUG's 68")])
 def test_another_order_side_or_size_of_the_photos_is_told(faces, change, told):
     truth = aflw2000.Truth(tuple(f"{number:03d}" for number in range(200)), faces, np.linspace(-80, 80, 200))
     noisy = faces + 4 * np.random.default_rng(1).normal(size=faces.shape)
@@ -288,8 +288,9 @@ def test_another_order_side_or_size_of_the_photos_is_told(faces, change, told):
     with pytest.raises(ValueError, match=told.removeprefix("of 0 % ")):
         evaluated(change(noisy))
     frontal = np.broadcast_to(faces[np.abs(faces[:, 36] - faces[:, 45])[:, 0].argmax()], faces.shape)
-    for bad in (noisy, frontal - frontal.mean(1, keepdims=True) + faces.mean(1, keepdims=True)):
-        assert evaluated(bad).rows[0].values["mean"].value > 3  # bad is no mistake
+    # Bad is no mistake: noise, the same face everywhere, all a fifth of their size off.
+    for bad in (noisy, frontal - frontal.mean(1, keepdims=True) + faces.mean(1, keepdims=True), faces + 20):
+        assert evaluated(bad).rows[0].values["mean"].value > 3
 
 
 def test_names_that_do_not_match_are_listed(folder):

@@ -95,8 +95,13 @@ def test_frames_without_a_face_are_left_out_and_told(tmp_path):
     assert outcome.notes == ("Frames without a face, left out: clip: 200 of 300.",)
     assert outcome.samples[0]["without a face"] == 200 and outcome.samples[0]["frames"] == 300
     np.savez(tmp_path / "clip_1" / "params.npz", landmarks68_px=filled, found=np.arange(300) % 3 > 0)
-    with pytest.raises(ValueError, match="clip: found no 3 frames in a row with a face, of 300"):
-        jitter.evaluate(jitter.read_tracks(tmp_path))
+    short = jitter.read_tracks(tmp_path)
+    with pytest.raises(ValueError, match="predictions: found no 3 frames in a row with a face in clip"):
+        jitter.evaluate(short)
+    alone = jitter.evaluate({"other": track})
+    beside = jitter.evaluate({"other": track} | short, lost=["film"])
+    assert beside.rows[0].values["jitter"].value == alone.rows[0].values["jitter"].value and alone.notes == ()
+    assert beside.notes == ("Videos without 3 frames in a row with a face, left out: clip, film.",)
     np.savez(tmp_path / "clip_1" / "params.npz", landmarks68_px=filled, found=found[1:])
     with pytest.raises(ValueError, match=r"clip: found: shape \(299,\), expected \(300,\), whether there is a face"):
         jitter.read_tracks(tmp_path)

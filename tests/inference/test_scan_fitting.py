@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from sfm_jax.geometry.closest_point import Surface, closest_points, sample_surface
 from sfm_jax.geometry.icp import Similarity
-from sfm_jax.inference.scan_checks import check_units
+from sfm_jax.inference.scan_checks import check_units, known_landmarks
 from sfm_jax.inference.scan_fitting import Settings, fit_scan, load_scan
 from sfm_jax.inference.scan_start import find_starts, spread_rotations
 from sfm_jax.morphable.default import load_default
@@ -138,6 +138,16 @@ def test_landmarks_of_another_unit_place_or_order_are_told(full, change, message
     scan = Scan(full, 0, noise=0.5, count=500)
     with pytest.raises(ValueError, match=message):
         fit_scan(full, scan.points, landmarks=change(scan))
+
+
+@pytest.mark.parametrize(("name", "rows"), [("jawOpen", range(48, 68)), ("eyeBlinkRight", range(36, 42))])
+def test_landmarks_of_an_open_mouth_or_a_closed_eye_alone_are_sound(full, name, rows):
+    open_mouth = np.float32([each == name for each in full.expression_names])
+    shape = np.asarray(full.decode(jnp.zeros(1), jnp.asarray(open_mouth)), np.float64)
+    landmarks = np.full((68, 3), np.nan)
+    landmarks[list(rows)] = shape[full.topology.landmarks[list(rows)]]
+    which, places = known_landmarks(full, shape, landmarks, scale=False)
+    assert len(which) == len(places) == len(rows)
 
 
 @pytest.mark.parametrize("known", ["landmarks", "start", "nothing"])

@@ -93,6 +93,7 @@ def test_a_person_with_a_mesh_in_both_formats_is_one(face, tmp_path):
     alone = load_meshes(tmp_path)
     for i in range(3):
         trimesh.Trimesh(scans[i], face.triangles, process=False).export(tmp_path / f"{i}.ply")
+    (tmp_path / "2.ply").rename(tmp_path / "2.PLY")
     both = load_meshes(tmp_path)
     assert "6 registered meshes" in alone.source == both.source
     np.testing.assert_array_equal(both.identity_basis, alone.identity_basis)
@@ -269,6 +270,17 @@ def test_a_topology_is_that_of_the_model_and_takes_nothing_away(face, tmp_path):
     np.savez(tmp_path / "uv.npz", mean=face.mean, identity=face.identity, uv=places)
     model = load_npz(tmp_path / "uv.npz", topology=tmp_path / "face.ply")
     np.testing.assert_allclose(model.topology.uv, places, atol=1e-6)
+    seams = np.random.default_rng(1).random((len(face.mean) + 20, 2))
+    corners = face.triangles.copy()
+    corners[0, 0] = len(face.mean) + 3
+    lines = [f"v {x} {y} {z}" for x, y, z in face.mean] + [f"vt {u} {v}" for u, v in seams]
+    lines += ["f " + " ".join(f"{a + 1}/{b + 1}" for a, b in zip(*rows, strict=True))
+              for rows in zip(face.triangles, corners, strict=True)]
+    (tmp_path / "seams.obj").write_text("\n".join(lines))
+    for arrays in ({}, {"uv": seams}):
+        np.savez(tmp_path / "seams.npz", mean=face.mean, identity=face.identity, **arrays)
+        topology = load_npz(tmp_path / "seams.npz", topology=tmp_path / "seams.obj").topology
+        np.testing.assert_allclose(topology.uv[topology.uv_triangles], seams[corners], atol=1e-6)
     np.savez(tmp_path / "whole.npz", mean=face.mean, identity=face.identity, triangles=face.triangles[5:])
     with pytest.raises(ValueError, match="face.ply: other triangles than key 'triangles' of .*whole.npz has"):
         load_npz(tmp_path / "whole.npz", topology=tmp_path / "face.ply")

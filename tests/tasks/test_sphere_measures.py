@@ -3,13 +3,16 @@
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny_runs import config
 
 from sfm_jax.evaluation.report import Report
+from sfm_jax.morphable.formats.assemble import rms
+from sfm_jax.morphable.model import MorphableModel
 from sfm_jax.morphable.sphere_model import SphereFaceModel
-from sfm_jax.tasks import create_task
+from sfm_jax.tasks import create_task, sphere_report
 from sfm_jax.tasks.sphere_measures import measure_heldout, summarise
 from sfm_jax.tasks.sphere_report import _learning, _subtitle
 
@@ -75,9 +78,20 @@ def test_nothing_of_a_sphere_is_said_of_gaussian_codes():
         assert "sphere" not in text
 
 
+def test_the_saved_basis_of_gaussian_codes_is_that_of_the_normal_law(tmp_path, monkeypatch):
+    """The KL is of radius times code: the basis for these is the learned one as it is."""
+    task, params, *_ = examined("gaussian")
+    monkeypatch.setattr(sphere_report, "write_report", lambda *_: {})
+    params = params | {"log_radius": jnp.float32(0.5)}
+    task.finish(params, None, tmp_path, RUN)
+    saved = MorphableModel.load(tmp_path / "model.npz")
+    np.testing.assert_allclose(saved.identity_basis, params["basis"], rtol=1e-6)
+    np.testing.assert_allclose(saved.identity_sigma, rms(np.asarray(params["basis"])), rtol=1e-5)
+
+
 @pytest.mark.parametrize("changes, message", [
     ({"data__scans_per_person": 0}, "data.scans_per_person: found 0, expected 1 or more"),
-    ({"features": 0}, "features: found 0, expected 1 or more"),
+    ({"features": 0}, "features: found 0, expected 1 to 1535"), ({"features": 1536}, "features: found 1536, expected"),
     ({"components": 2}, "components: found 2, expected at least 3")])
 def test_bad_settings_are_refused_in_one_line(changes, message):
     with pytest.raises(ValueError, match=message) as refused:

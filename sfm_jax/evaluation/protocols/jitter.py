@@ -6,7 +6,7 @@ slowly under white noise of standard deviation s per coordinate it is s sqrt(D),
 nothing to be measured: what was interpolated there is left out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -71,31 +71,38 @@ def jitter(track: np.ndarray) -> np.ndarray:
 
 
 def evaluate(tracks: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray] | None = None,
-             name: str = "predictions", unit: str = "px", partial: bool = False, seed: int = 0) -> Outcome:
+             name: str = "predictions", unit: str = "px", partial: bool = False, seed: int = 0,
+             lost: Collection[str] = ()) -> Outcome:
     """The table of tracks {video: [T, P, D]}, minus those of the truth where there are some.
 
-    Frames of NaN show no face: they are left out, with the differences they are in, and told of.
+    Frames of NaN show no face: they are left out, with the differences they are in, and told of; so are videos without
+    three frames in a row, and `lost`, those without any face.
     Columns: jitter, rms over all frames; shake, the 95th percentile of frames; motion, the rms distance that a point
     goes from frame to frame, beside which the jitter is to be seen. Intervals draw videos, or, of one, its frames.
 
     Raises:
-      ValueError: names or shapes that do not match, or no three frames in a row with a face.
+      ValueError: names or shapes that do not match, or no three frames in a row with a face anywhere.
     """
     names = sorted(tracks)
     if truth is not None:
         names = common_names(tracks, truth, f"{name} and truth", partial)
-    values, motions, lost = [], [], {}
+    values, motions, holes, short = [], [], [], []
     for one in names:
         track = np.asarray(tracks[one], np.float64)
         if truth is not None:
             if truth[one].shape != track.shape:
                 raise ValueError(f"{one}: found points of shape {track.shape}, the truth has {truth[one].shape}")
             track = track - truth[one]
-        values.append(jitter(track))
-        lost[one] = int(np.isnan(track).any((1, 2)).sum())
-        if np.isnan(values[-1]).all():
-            raise ValueError(f"{one}: found no {LEAST_FRAMES} frames in a row with a face, of {len(track)}")
+        found, missing = jitter(track), int(np.isnan(track).any((1, 2)).sum())
+        if np.isnan(found).all():
+            short.append(one)
+            continue
+        values.append(found)
+        holes.append(missing)
         motions.append(np.sqrt(np.nanmean(np.square(np.diff(np.asarray(tracks[one], np.float64), axis=0)).sum(-1))))
+    if not values:
+        raise ValueError(f"{name}: found no {LEAST_FRAMES} frames in a row with a face in {listed(short)}")
+    names = [one for one in names if one not in short]
     measured = [each[~np.isnan(each)] for each in values]
     video = np.repeat(np.arange(len(names)), list(map(len, measured)))
     every = np.concatenate(measured)
@@ -107,11 +114,14 @@ def evaluate(tracks: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray] |
     groups = video if len(names) > 1 else np.arange(len(every)) // 3
     estimates = list(map(Estimate, both(np.arange(len(every))), *interval(both, groups, seed=seed)))
     estimates.append(Estimate(float(np.sqrt(np.square(motions).mean()))))
-    samples = [{"video": one, "frames": len(tracks[one]), "without a face": lost[one],
+    samples = [{"video": one, "frames": len(tracks[one]), "without a face": missing,
                 "jitter": float(np.sqrt(np.square(each).mean())), "shake": float(np.quantile(each, 0.95)),
-                "motion": float(motion)} for one, each, motion in zip(names, measured, motions, strict=True)]
-    holes = [f"{one}: {count} of {len(tracks[one])}" for one, count in lost.items() if count]
-    notes = (f"Frames without a face, left out: {listed(holes)}.",) if holes else ()
+                "motion": float(motion)}
+               for one, each, motion, missing in zip(names, measured, motions, holes, strict=True)]
+    left_out = {"Frames without a face": [f"{one}: {missing} of {len(tracks[one])}"
+                                          for one, missing in zip(names, holes, strict=True) if missing],
+                f"Videos without {LEAST_FRAMES} frames in a row with a face": sorted([*short, *lost])}
+    notes = tuple(f"{what}, left out: {listed(which)}." for what, which in left_out.items() if which)
     curve = figures.curves({one: (np.arange(1, len(each) + 1), each)
                             for one, each in list(zip(names, values, strict=True))[:len(figures.COLORS)]},
                            "frame", f"jitter, {unit}")

@@ -56,8 +56,9 @@ def load_npz(
         if parts["triangles"] is not None and not np.array_equal(parts["triangles"], mesh.triangles):
             raise ValueError(f"{topology}: other triangles than key '{keys['triangles']}' of {path} has")
         parts["triangles"] = mesh.triangles
-        if parts["uv"] is None:
-            parts |= {"uv": mesh.uv, "uv_triangles": mesh.uv_triangles}
+        if parts["uv_triangles"] is None and mesh.uv is not None:
+            own = parts["uv"] is not None and np.shape(parts["uv"]) == mesh.uv.shape
+            parts |= {"uv": parts["uv"] if own else mesh.uv, "uv_triangles": mesh.uv_triangles}
     if parts["triangles"] is None:
         raise ValueError(f"{path}: key '{keys['triangles']}' is missing: give a mesh with the triangles as topology")
     bases = {part: _basis(path, keys, found, part, len(mean)) for part in ("identity", "expression") if part in found}
