@@ -12,15 +12,16 @@ from experiments.results import read_runs, report_picture, runs_table, write_res
 
 PICTURE, SECTION = Path("docs/images/cycle.png"), "Through the cycle"  # the first figure of the report's section
 ROWS = {
-    "disentanglement/off_diagonal": ("what moves though nothing of it does, mean", "{:.3f}"),
+    "disentanglement/off_diagonal": ("what moves though nothing of it does, mean, of 100 photos", "{:.3f}"),
     "disentanglement/pose_moves_identity": ("shape, when the pose moves", "{:.2f}"),
     "disentanglement/pose_moves_expression": ("expression, when the pose moves", "{:.2f}"),
     "disentanglement/expression_moves_identity": ("shape, when the expression moves", "{:.2f}"),
     "disentanglement/expression_moves_pose": ("pose, when the expression moves", "{:.2f}"),
     "disentanglement/light_moves_albedo": ("albedo, when the light moves", "{:.2f}"),
     "disentanglement/expression_response": ("expression: response to a change, of 1", "{:.2f}"),
+    "disentanglement/identity_response": ("shape: response to a change of person, of 1", "{:.2f}"),
     "disentanglement/pose_response": ("pose: response to a change, of 1", "{:.2f}"),
-    "clips/jitter_mm": ("neutral shape, from frame to frame", "{:.3f} mm"),
+    "clips/jitter_mm": ("neutral shape, from frame to frame of 20 clips", "{:.3f} mm"),
     "clips/jitter_degrees": ("error of the pose, from frame to frame", "{:.2f} degrees"),
     "clips/nme_percent": ("landmarks on clips, NME", "{:.2f} %"),
     "heldout/nme_percent": ("landmarks on photos, NME", "{:.2f} %"),

@@ -15,9 +15,9 @@ ROWS = {
     "heldout/rank1": ("rank-1 from shape codes", "{:.3f}"),
     "heldout/rank1_chance": ("by chance", "{:.3f}"),
     "heldout/verification_accuracy": ("verification from shape codes", "{:.3f}"),
-    "sir/between_within_ratio": ("shapes, between / within people", "{:.2f}"),
-    "sir/geometry_rank1": ("rank-1 from shapes", "{:.3f}"),
-    "sir/code_geometry_spearman": ("code and shape distance, Spearman", "{:.3f}"),
+    "sir/between_within_ratio": ("shapes of 100 of them, between / within people", "{:.2f}"),
+    "sir/geometry_rank1": ("rank-1 from their shapes, by chance 0.010", "{:.3f}"),
+    "sir/code_geometry_spearman": ("their code and shape distances, Spearman", "{:.3f}"),
 }
 
 

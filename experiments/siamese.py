@@ -11,9 +11,9 @@ import argparse
 from experiments.results import read_runs, runs_table, write_result
 
 ROWS = {
-    "pose/within_mm": ("one person's shapes over yaw, apart by", "{:.2f} mm"),
-    "pose/ratio": ("shapes over yaw, between / within people", "{:.2f}"),
-    "sir/between_within_ratio": ("shapes of any photos, between / within people", "{:.2f}"),
+    "pose/within_mm": ("shapes of 50 people over seven yaws, one person's apart by", "{:.2f} mm"),
+    "pose/ratio": ("the same, between / within people", "{:.2f}"),
+    "sir/between_within_ratio": ("shapes of any photos of 100 people, between / within people", "{:.2f}"),
     "heldout/verification_accuracy": ("verification from shape codes", "{:.3f}"),
     "heldout/rank1": ("rank-1 from shape codes", "{:.3f}"),
     "heldout/neutral_shape_error_mm": ("neutral face from one photo", "{:.2f} mm"),

@@ -97,7 +97,9 @@ def table(values: dict) -> str:
             rows.append([f"{weight:g}", kind, *(f"{mean:.3f} ± {std:.3f}" for mean, std in cells)])
     pca = [np.mean([run[f"pca_{name}"] for run in runs]) if f"pca_{name}" in runs[0] else None for name in COLUMNS]
     rows.append(["", "classical PCA", *("" if value is None else f"{value:.3f}" for value in pca)])
-    return markdown_table(["recognition weight", "codes", *COLUMNS.values()], rows)
+    text = markdown_table(["recognition weight", "codes", *COLUMNS.values()], rows)
+    return (f"{text}\n\n{values['steps']} steps; mean ± standard deviation over {values['seeds']} seeds, the people "
+            "of which are the same.")
 
 
 def picture(runs):
