@@ -27,7 +27,7 @@ class DataSetPhotos:
 
     def __init__(self, data: Sequence[dict], title: str, people: Sequence[str], layout: Callable[[dict], dict],
                  content: str = ""):
-        self.people, self._data, self._title, self._layout, self.content = people, data, title, layout, content
+        self.people, self._data, self._title, self._layout, self._content = people, data, title, layout, content
         self._number = {person: index for index, person in enumerate(people)} | {"": -1}
 
     @property
@@ -58,7 +58,7 @@ class DataSetPhotos:
         return f"{self._title}[{index}]"
 
     def fingerprint(self):
-        return digest(self._title, len(self), self.people, self.content)
+        return digest(self._title, len(self), self.people, self._content)
 
     def raw(self, index):
         try:
@@ -72,12 +72,12 @@ class DataSetPhotos:
             raise BadPhoto(f"{self._titled(index)}: not a record of this data set ({one_line(error)})") from None
 
 
-def open_data_set(place: str) -> DataSetPhotos:
+def open_data_set(place: str, content: str | None = None) -> DataSetPhotos:
     """A prepared data set: "NAME", "NAME/DATA_DIR" (absolute) or "/DIRECTORY/OF/A/VERSION"; then "#SPLIT" or "".
 
     Known by name are the300w_lp, aflw2k3d, lfw and celeb_a. Of any other, `image` is the photo and `label`, if there
     is one, the person: a class, a text or a whole number. The split is TFDS's, "train" or "test[:10%]"; "train" if
-    not given.
+    not given. content: as of DataSetPhotos; None: the version and the size.
 
     Raises:
       ValueError: not known, not prepared, not as array_record, no such split, no images.
@@ -99,8 +99,8 @@ def open_data_set(place: str) -> DataSetPhotos:
     if "image" not in features:
         raise ValueError(f"{place}: found features {', '.join(features)}, expected an image")
     people, layout = LAYOUTS.get(builder.info.name) or _layout(features)
-    size = sum(part.num_bytes for part in builder.info.splits.values())
-    content = f"{builder.info.full_name}: {size} bytes"
+    if content is None:
+        content = f"{builder.info.full_name}: {sum(part.num_bytes for part in builder.info.splits.values())} bytes"
     return DataSetPhotos(data, f"{builder.info.name}#{split}", people(data), layout, content)
 
 
@@ -110,12 +110,11 @@ def open_shards(place: str) -> DataSetPhotos:
     manifest = Path(folder) / MANIFEST
     if not manifest.exists():
         raise ValueError(f"{folder}: {MANIFEST} is missing: no shards, or not finished; build them again to go on")
-    photos = open_data_set(f"{Path(folder).resolve()}#{split}")
     try:
-        photos.content = str(json.loads(manifest.read_text())["fingerprint"])
+        content = str(json.loads(manifest.read_text())["fingerprint"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{manifest}: not the manifest of shards ({one_line(error)})") from None
-    return photos
+    return open_data_set(f"{Path(folder).resolve()}#{split}", content)
 
 
 def _parted(place, folder):

@@ -12,9 +12,9 @@ def neighbour_table(triangles: Integer[np.ndarray, "F 3"], vertex_count: int) ->
 def face_table(triangles: Integer[np.ndarray, "F 3"]) -> Int[np.ndarray, "F n"]:
     """[F, n] int32: the triangles that share a side with each of triangles [F, 3], rising, padded by itself."""
     sides = np.sort(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), 1)
-    _, side = np.unique(sides, axis=0, return_inverse=True)
-    face, order = np.tile(np.arange(len(triangles)), 3), np.argsort(side.ravel(), kind="stable")
-    face, side = face[order], side.ravel()[order]
+    side = np.unique(sides, axis=0, return_inverse=True)[1].ravel()
+    order = np.argsort(side, kind="stable")
+    face, side = np.tile(np.arange(len(triangles)), 3)[order], side[order]
     # Of three triangles at one side, which is no manifold, each has two neighbours there.
     most = int(np.bincount(side).max(initial=1))
     pairs = [np.stack([face[:-step], face[step:]], 1)[side[:-step] == side[step:]] for step in range(1, most)]

@@ -168,9 +168,9 @@ def read_rival(config) -> tuple[dict[str, float], list[str]]:
     ValueError: no report there, or one without a measure that can stand beside this run's."""
     if not config.get("rival"):
         return {}, []
-    numbers, theirs = (_read_json(Path(config.rival) / name) for name in ("report.json", CONFIG_FILE))
-    from sfm_jax.tasks.photo_report import COMPARED
+    from sfm_jax.tasks.photo_report import COMPARED  # which needs all of matplotlib
 
+    numbers, theirs = (_read_json(Path(config.rival) / name) for name in ("report.json", CONFIG_FILE))
     if not any(name.split("/")[0] in COMPARED for name in numbers):
         raise ValueError(f"rival: {config.rival}: found no measures of {', '.join(COMPARED)}, expected another run on "
                          "photos")

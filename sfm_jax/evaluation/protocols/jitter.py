@@ -86,24 +86,16 @@ def evaluate(tracks: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray] |
     names = sorted(tracks)
     if truth is not None:
         names = common_names(tracks, truth, f"{name} and truth", partial)
-    values, motions, holes, short = [], [], [], []
-    for one in names:
-        track = np.asarray(tracks[one], np.float64)
-        if truth is not None:
-            if truth[one].shape != track.shape:
-                raise ValueError(f"{one}: found points of shape {track.shape}, the truth has {truth[one].shape}")
-            track = track - truth[one]
-        found, missing = jitter(track), int(np.isnan(track).any((1, 2)).sum())
-        if np.isnan(found).all():
-            short.append(one)
-            continue
-        values.append(found)
-        holes.append(missing)
-        motions.append(np.sqrt(np.nanmean(np.square(np.diff(np.asarray(tracks[one], np.float64), axis=0)).sum(-1))))
+    errors = {one: _error(one, tracks[one], truth) for one in names}
+    values = {one: found for one, error in errors.items() if not np.isnan(found := jitter(error)).all()}
+    short = [one for one in names if one not in values]
     if not values:
         raise ValueError(f"{name}: found no {LEAST_FRAMES} frames in a row with a face in {listed(short)}")
-    names = [one for one in names if one not in short]
-    measured = [each[~np.isnan(each)] for each in values]
+    names = list(values)
+    holes = [int(np.isnan(errors[one]).any((1, 2)).sum()) for one in names]
+    motions = [np.sqrt(np.nanmean(np.square(np.diff(np.asarray(tracks[one], np.float64), axis=0)).sum(-1)))
+               for one in names]
+    measured = [each[~np.isnan(each)] for each in values.values()]
     video = np.repeat(np.arange(len(names)), list(map(len, measured)))
     every = np.concatenate(measured)
 
@@ -123,9 +115,19 @@ def evaluate(tracks: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray] |
                 f"Videos without {LEAST_FRAMES} frames in a row with a face": sorted([*short, *lost])}
     notes = tuple(f"{what}, left out: {listed(which)}." for what, which in left_out.items() if which)
     curve = figures.curves({one: (np.arange(1, len(each) + 1), each)
-                            for one, each in list(zip(names, values, strict=True))[:len(figures.COLORS)]},
+                            for one, each in list(values.items())[:len(figures.COLORS)]},
                            "frame", f"jitter, {unit}")
     curve.axes[0].set_ylim(bottom=0)
     title = f"Jitter{' of the error' if truth is not None else ''}: rms second difference over sqrt(6), in {unit}"
     row = Row(f"{name} (videos: {len(names)})", dict(zip(COLUMNS, estimates, strict=True)))
     return Outcome("jitter", title, COLUMNS, (row,), tuple(samples), (), notes, {"over_time": curve}, 3)
+
+
+def _error(name, track, truth):
+    """A track [T, P, D], minus its truth where there is one."""
+    track = np.asarray(track, np.float64)
+    if truth is None:
+        return track
+    if truth[name].shape != track.shape:
+        raise ValueError(f"{name}: found points of shape {track.shape}, the truth has {truth[name].shape}")
+    return track - truth[name]

@@ -65,8 +65,10 @@ def find_meshes(folder: str | os.PathLike) -> list[Path]:
         raise ValueError(f"{folder}: no such folder, expected registered meshes")
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     files = files or sorted(path for path in folder.glob("*/neutral.*") if path.suffix.lower() in SUFFIXES)
-    files.sort(key=lambda path: (path.with_suffix(""), path.suffix.lower()))
-    files = list({path.with_suffix(""): path for path in reversed(files)}.values())[::-1]
+    people: dict[Path, Path] = {}
+    for path in sorted(files, key=lambda path: path.suffix.lower()):  # .obj before .ply
+        people.setdefault(path.with_suffix(""), path)
+    files = [people[name] for name in sorted(people)]
     if len(files) < 2:
         raise ValueError(f"{folder}: found {len(files)} meshes, expected at least two .obj or .ply, one a person")
     return files
